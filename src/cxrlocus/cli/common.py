@@ -1,0 +1,112 @@
+"""Arguments and output that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from cxrlocus.data.records import Dropped, Index
+
+
+def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """``--data ROOT`` and how to read it."""
+    parser.add_argument("--data", type=Path, required=required, metavar="ROOT", help="folder of the data set")
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        metavar="NAME",
+        help="its layout: nih, folder, or auto (by its label file; default)",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """``--cache DIR``."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder of decoded films (default: $CXRLOCUS_CACHE or the user's cache)",
+    )
+
+
+def load_index(args: argparse.Namespace) -> Index:
+    """The index that ``--data`` and ``--dataset`` name; a data set that drops anything says so."""
+    from cxrlocus.data import open_index
+
+    index = open_index(args.data, args.dataset)
+    if index.dropped:
+        say(f"{args.data}: {len(index.dropped)} things left out; `cxrlocus data check {args.data}` lists them")
+    return index
+
+
+def cache_folder(args: argparse.Namespace) -> Path:
+    """The folder of decoded films."""
+    from cxrlocus.data.cache import default_cache_folder
+
+    folder: Path = args.cache or default_cache_folder()
+    return folder
+
+
+def say(line: str) -> None:
+    """A line for the person, on standard error: standard output is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def list_dropped(dropped: Sequence[Dropped], what: str) -> None:
+    """One line a thing that was left out, with its reason."""
+    for one in dropped:
+        say(f"  {one.item}: {one.reason}")
+    if dropped:
+        say(f"{len(dropped)} {what}")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[..., None]]]:
+    """Bars on standard error: ``bar = bars("films")``, then ``bar(done, total)`` or ``bar(done, total, words)``.
+
+    A bar shows once it is first called, so work that takes no time shows none.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    text, bar, count = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(
+        text, bar, count, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as display:
+
+        def named(label: str) -> Callable[..., None]:
+            task: list[TaskID] = []
+
+            def update(done: int, total: int | None = None, words: str = "") -> None:
+                if not task:
+                    task.append(display.add_task(label))
+                display.update(task[0], completed=done, total=total, description=f"{label} {words}".strip())
+
+            return update
+
+        yield named
+
+
+def progress_bar(label: str) -> AbstractContextManager[Callable[..., None]]:
+    """A single bar with a label; the block gets its update function."""
+
+    @contextmanager
+    def one() -> Iterator[Callable[..., None]]:
+        with progress_bars() as bars:
+            yield bars(label)
+
+    return one()

@@ -1,0 +1,165 @@
+"""``cxrlocus evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxrlocus.cli.common import add_data, load_index, progress_bar, say
+from cxrlocus.errors import PredictionsError
+
+if TYPE_CHECKING:
+    from cxrlocus.data.records import Index
+    from cxrlocus.protocols.result import Result
+    from cxrlocus.study.score import Measure, Scored
+
+HELP = "measure predictions, or anybody's boxes, against radiologists' boxes"
+EXAMPLE = "cxrlocus evaluate pred --data NIH --policy validation --json results.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "predictions",
+        type=Path,
+        metavar="PRED",
+        help="predictions folder, or a CSV of boxes: image,finding,x,y,w,h,score in original pixels (NIH: 1024)",
+    )
+    add_data(parser)
+    add_measure(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every row")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
+
+
+def add_measure(parser: argparse.ArgumentParser) -> None:
+    """How to measure."""
+    parser.add_argument(
+        "--protocol", action="append", nargs="+", metavar="P", help="wang2017 (default); may be repeated"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("fixed", "validation", "oracle"),
+        default="fixed",
+        help="of map thresholds: fixed (default), validation (other patients' boxes), oracle (test boxes)",
+    )
+    parser.add_argument("--split", help="the measured films (default: the split that was predicted, else test)")
+    parser.add_argument(
+        "--subset",
+        action="store_true",
+        help="only the predicted films; else a film without a prediction is a miss",
+    )
+    parser.add_argument("--no-controls", action="store_true", help="leave the controls out of the table")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the bootstrap, the folds and the random map (default 0)"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="of the patient bootstrap (default 1000)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print the table."""
+    from cxrlocus.protocols.result import write_results
+
+    scored = score_all([args.predictions], args, load_index(args))
+    results = [row for one in scored for row in one.results]
+    controls = control_names(scored)
+    for table in tables(results, controls):
+        print(table)
+    if args.json:
+        write_results(args.json, results)
+        say(f"rows: {args.json} ({len(results)})")
+    if args.markdown:
+        args.markdown.write_text("\n".join(tables(results, controls, markdown=True)), encoding="utf-8")
+    return 0
+
+
+def measure_asked_for(args: argparse.Namespace) -> Measure:
+    """The Measure that the arguments name."""
+    from cxrlocus.study.score import Measure
+
+    protocols = tuple(dict.fromkeys(p for group in args.protocol or [["wang2017"]] for p in group))
+    return Measure(protocols, args.policy, args.seed, args.resamples)
+
+
+def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> list[Scored]:
+    """Every given prediction scored, then the controls once, on the grid of the first."""
+    from cxrlocus.prediction.store import Predictions, read_predictions
+    from cxrlocus.protocols.boxlist import read_boxes
+    from cxrlocus.study.score import score_boxes, score_controls, score_predictions
+
+    measure = measure_asked_for(args)
+    scored: list[Scored] = []
+    with progress_bar("measuring") as bar:
+        for path in paths:
+            if path.is_file():
+                index = evaluated_films(whole, args.split or "test", None)
+                scored.append(score_boxes(read_boxes(path, index), index, measure, path.stem))
+            else:
+                predictions = read_predictions(path)
+                split = args.split or str(predictions.meta.get("split") or "test")
+                index = evaluated_films(whole, split, predictions.images if args.subset else None)
+                tell_missing(predictions.images, index)
+                scored.append(score_predictions(predictions, index, measure, partial(bar, total=len(predictions))))
+        if not args.no_controls:
+            first = scored[0]
+            like = first.predictions if isinstance(first.predictions, Predictions) else first.detections
+            scored += score_controls(index, measure, like)
+    return scored
+
+
+def evaluated_films(whole: Index, split: str, only: Sequence[str] | None) -> Index:
+    """The films of a split ("all": of every split), or those of them that are named.
+
+    Raises:
+        PredictionsError: none of them has a box.
+    """
+    index = whole if split == "all" else whole.split(split)
+    if only is not None:
+        wanted = set(only)
+        index = index.subset([i for i, r in enumerate(index.records) if r.image in wanted])
+    if not index.box_count:
+        raise PredictionsError(
+            f"{whole.root}: no film of split {split!r} has a box to measure against. Give --split, or a box list."
+        )
+    return index
+
+
+def tell_missing(predicted: Sequence[str], index: Index) -> None:
+    """Say how many boxed films have no prediction: they count as misses."""
+    there = set(predicted)
+    missing = [r.image for r in index.records if r.boxes and r.image not in there]
+    if missing:
+        named = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        say(f"{len(missing)} boxed films have no prediction and count as misses: {named}")
+
+
+def control_names(scored: Sequence[Scored]) -> frozenset[str]:
+    """The methods among them that are controls."""
+    return frozenset(row.method for one in scored if one.is_control for row in one.results)
+
+
+SHOWN = (
+    ("accuracy_iou", 0.3, "Accuracy at IoU > .3"),
+    ("accuracy_iou", 0.5, "Accuracy at IoU > .5"),
+    ("accuracy_iobb", 0.5, "Accuracy at IoBB > .5"),
+    ("afp", 0.3, "False-positive boxes (IoU <= .3) over all boxes"),
+    ("auroc", math.nan, "AUROC of the labels"),
+)
+"""What a table shows: quantity, threshold, heading. Every other row is in the JSON."""
+
+
+def tables(results: Sequence[Result], controls: frozenset[str], *, markdown: bool = False) -> list[str]:
+    """The shown quantities as text or Markdown tables; a quantity that nothing measured is left out."""
+    from cxrlocus.report.tables import markdown_table, text_table
+
+    draw = markdown_table if markdown else text_table
+    there = {row.quantity for row in results if not math.isnan(row.value)}
+    heading = "### {}\n" if markdown else "\n{}"
+    return [
+        f"{heading.format(title)}\n{draw(results, quantity, threshold, controls)}\n"
+        for quantity, threshold, title in SHOWN
+        if quantity in there
+    ]

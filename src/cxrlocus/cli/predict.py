@@ -1,0 +1,119 @@
+"""``cxrlocus predict``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxrlocus.cli.common import add_cache, add_data, cache_folder, list_dropped, load_index, progress_bar, say
+from cxrlocus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cxrlocus.data.records import Index
+    from cxrlocus.types import Findings
+
+HELP = "say where: probabilities and raw maps of films, as a predictions folder"
+EXAMPLE = """cxrlocus predict runs/cam --data NIH --split test --out pred
+  cxrlocus predict runs/cam film.dcm --out pred --boxes"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of `cxrlocus train`")
+    parser.add_argument(
+        "images", type=Path, nargs="*", metavar="IMAGES", help="PNG, JPEG or DICOM files, or folders of them"
+    )
+    add_data(parser, required=False)
+    parser.add_argument("--split", default="test", help="with --data: train, val, test or all (default test)")
+    parser.add_argument("--out", type=Path, required=True, metavar="PRED", help="predictions folder")
+    parser.add_argument(
+        "--maps", default="", metavar="KIND", help="gradcam, gradcam++ or layercam instead of the method's own maps"
+    )
+    parser.add_argument(
+        "--layer", default="", help="with --maps: module of the network to look at (default: the last features)"
+    )
+    parser.add_argument("--batch", type=int, default=32, help="films a forward pass (default 32)")
+    parser.add_argument(
+        "--boxes", action="store_true", help="write boxes.csv too: the peak's region at half height, a box a finding"
+    )
+    parser.add_argument(
+        "--min-prob", type=float, default=0.0, help="with --boxes: only findings at least this probable"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit 1 if any film cannot be read")
+    add_cache(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, or go on predicting."""
+    from cxrlocus.data.cache import open_films
+    from cxrlocus.methods import load_run
+    from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+    from cxrlocus.prediction.predict import predict
+    from cxrlocus.training.run import file_hash
+
+    localizer, info = load_run(args.run_folder)
+    if args.maps:
+        localizer = GradCamLocalizer(localizer, args.maps, args.layer)
+    index = _films_asked_for(args, localizer.findings)
+    with progress_bar("films") as on_film:
+        films = open_films(index, size=localizer.size, fit=localizer.fit, folder=cache_folder(args), progress=on_film)
+    weights = sorted(args.run_folder.rglob("weights.safetensors"))
+    meta: dict[str, Any] = {
+        "method": args.maps or info.method,
+        "variant": f"{info.method} {info.variant}".strip() if args.maps else info.variant,
+        "dataset": index.dataset,
+        "split": args.split if args.data else "",
+        "seed": info.seed,
+        "run": args.run_folder.name,
+        "trained_on": info.dataset,
+        "preset": info.preset,
+        "config": dict(info.config),
+        "init": info.init,
+        "weights": {p.parent.name: file_hash(p) for p in weights},
+        "index_hash": index.hash,
+        "hashes": dict(index.hashes),
+        "machine": info.machine,
+        "version": info.version,
+        "unreadable": [[one.item, one.reason] for one in films.unreadable],
+    }
+    with progress_bar("predicting") as on_batch:
+        count = predict(localizer, films, index.images, args.out, meta=meta, batch_size=args.batch, on_film=on_batch)
+    list_dropped(films.unreadable, "films could not be read")
+    say(f"predicted: {args.out} ({count} films, {len(localizer.findings)} findings)")
+    if args.boxes:
+        _write_boxes(args.out, args.min_prob)
+    return 1 if args.strict and films.unreadable else 0
+
+
+def _films_asked_for(args: argparse.Namespace, findings: Findings) -> Index:
+    from cxrlocus.data.records import Index, Record
+
+    if bool(args.images) == bool(args.data):
+        raise ConfigError("give either --data ROOT or image files, one of the two.")
+    if args.data:
+        index = load_index(args)
+        return index if args.split == "all" else index.split(args.split)
+    paths = [file for path in args.images for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [path for path in paths if not path.is_dir()]
+    if not files:
+        raise ConfigError(f"no files in {', '.join(map(str, args.images))}.")
+    records = tuple(Record(str(path), path, patient=str(path)) for path in dict.fromkeys(files))
+    return Index("files", Path(), findings, records)
+
+
+def _write_boxes(folder: Path, min_prob: float) -> None:
+    from cxrlocus.prediction.boxing import find_boxes
+    from cxrlocus.prediction.store import read_predictions
+    from cxrlocus.protocols.boxlist import write_boxes
+    from cxrlocus.regions.detections import Detections
+    from cxrlocus.regions.rules import PeakComponent
+
+    predictions = read_predictions(folder)
+    found = find_boxes(predictions, PeakComponent())
+    keep = predictions.prob[found.image, found.finding] >= min_prob
+    kept = Detections(
+        found.images, found.findings, found.image[keep], found.finding[keep], found.xyxy[keep], found.score[keep]
+    )
+    write_boxes(folder / "boxes.csv", kept)
+    say(f"boxes: {folder / 'boxes.csv'} ({len(kept)})")

@@ -1,0 +1,62 @@
+"""``cxrlocus report``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxrlocus import __version__
+from cxrlocus.cli.common import add_data, load_index, say
+from cxrlocus.cli.evaluate import add_measure, control_names, evaluated_films, score_all
+
+if TYPE_CHECKING:
+    from cxrlocus.data.records import Index
+    from cxrlocus.study.score import Scored
+
+HELP = "one HTML page: tables, curves, and the best and worst films"
+EXAMPLE = "cxrlocus report pred --data NIH --out page"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "predictions", type=Path, nargs="+", metavar="PRED", help="predictions folders or CSVs of boxes"
+    )
+    add_data(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page")
+    add_measure(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and write the page."""
+    whole = load_index(args)
+    print(write_page(score_all(args.predictions, args, whole), whole, args))
+    return 0
+
+
+def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> Path:
+    """Write the page of what was scored, with its rows beside it, and return its path."""
+    from cxrlocus.protocols.result import write_results
+    from cxrlocus.report.page import Entry, write_report
+    from cxrlocus.training.machine import describe_machine
+
+    first = next((one.predictions for one in scored if one.predictions is not None), None)
+    split = args.split or str((first.meta.get("split") if first else "") or "test")
+    index = evaluated_films(whole, split, None)
+    about = {
+        "policy": args.policy,
+        "seed of the bootstrap": str(args.seed),
+        "resamples": str(args.resamples),
+        "machine": describe_machine(),
+        "cxrlocus": __version__,
+        "python": platform.python_version(),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    entries = [Entry(one.predictions, one.detections, one.results, one.is_control) for one in scored]
+    page = write_report(args.out, index=index, entries=entries, about=about)
+    write_results(args.out / "results.json", [row for one in scored for row in one.results])
+    say(f"rows: {args.out / 'results.json'}; controls: {', '.join(sorted(control_names(scored))) or 'none'}")
+    return page

@@ -1,0 +1,37 @@
+"""The methods: one explicit dict. A further method is a folder beside these and a line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cxrlocus.errors import ConfigError, RunError
+from cxrlocus.methods.base import MethodSpec
+from cxrlocus.methods.cam import CAM
+from cxrlocus.training.run import RunInfo, read_run
+from cxrlocus.types import Localizer
+
+METHODS: dict[str, MethodSpec[Any]] = {"cam": CAM}
+
+
+def get_method(name: str) -> MethodSpec[Any]:
+    """A method by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method must be one of {', '.join(METHODS)}; got {name!r}.")
+    return METHODS[name]
+
+
+def load_run(folder: Path) -> tuple[Localizer, RunInfo]:
+    """The localizer that a run folder holds, and what the run was.
+
+    Raises:
+        RunError: the folder is missing, incomplete, damaged, or of another version.
+    """
+    info = read_run(folder)
+    if info.method not in METHODS:
+        raise RunError(f"{folder}: trained with method {info.method!r}, which this version does not have.")
+    return METHODS[info.method].load(folder, info), info

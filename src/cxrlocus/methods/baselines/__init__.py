@@ -1,0 +1,1 @@
+"""Baselines: gradient maps of any trained run, and controls that look at no film."""

@@ -1,0 +1,98 @@
+"""Grad-CAM and its kin as a Localizer around any trained classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from cxrlocus.errors import ConfigError
+from cxrlocus.functional.attribution import ATTRIBUTIONS
+from cxrlocus.types import Explained, Findings, Fit, FloatArray, Localizer
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """What a localizer must offer to be looked into: its network, its logits with gradient, and a layer to look at."""
+
+    findings: Findings
+    size: int
+    fit: Fit
+    net: nn.Module
+
+    @property
+    def target_layer(self) -> nn.Module:
+        """Where gradient maps look by default; gives (N, D, h, w)."""
+        ...
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, C) with gradient."""
+        ...
+
+
+class GradCamLocalizer:
+    """Gradient maps of all findings from one forward and C backward passes through the layers above the chosen one.
+
+    The maps are raw and >= 0, kind "logit". Nothing stays hooked, no gradient is left on the network's parameters, and
+    its train or eval mode is as before.
+
+    Args:
+        localizer: a trained one.
+        attribution: a name in ATTRIBUTIONS: "gradcam", "gradcam++", "layercam".
+        layer: dotted module name in the network; "" is the localizer's target layer.
+
+    Raises:
+        ConfigError: the attribution or the layer is unknown, or the localizer has no logits.
+    """
+
+    def __init__(self, localizer: Localizer, attribution: str = "gradcam", layer: str = "") -> None:
+        if not isinstance(localizer, Differentiable):
+            raise ConfigError(f"{type(localizer).__name__} has no logits to differentiate; leave --maps out.")
+        if attribution not in ATTRIBUTIONS:
+            raise ConfigError(f"maps must be one of {', '.join(ATTRIBUTIONS)}; got {attribution!r}.")
+        modules = dict(localizer.net.named_modules())
+        if layer and layer not in modules:
+            near = [name for name in modules if name.count(".") <= 2 and name][:12]
+            raise ConfigError(f"layer {layer!r} is not in the network; its modules begin with {', '.join(near)}.")
+        self.localizer, self.attribution = localizer, ATTRIBUTIONS[attribution]
+        self.layer = modules[layer] if layer else localizer.target_layer
+        self.findings, self.size, self.fit = localizer.findings, localizer.size, localizer.fit
+
+    def explain(self, images: Tensor, frames: FloatArray) -> Explained:
+        """Probabilities and gradient maps, on the CPU in float32."""
+        net = self.localizer.net
+        was_training = net.training
+        net.eval()
+        try:
+            with torch.enable_grad(), _captured(self.layer) as seen:
+                logits = self.localizer.logits(images.requires_grad_(False))
+                activations = seen[-1]
+                maps = []
+                for c in range(logits.shape[1]):
+                    last = c == logits.shape[1] - 1
+                    (gradients,) = torch.autograd.grad(logits[:, c].sum(), activations, retain_graph=not last)
+                    maps.append(self.attribution(activations.detach().float(), gradients.float()))
+        finally:
+            net.train(was_training)
+        prob = torch.sigmoid(logits.detach().float()).cpu()
+        return Explained(prob, torch.stack(maps, dim=1).cpu(), frames, "logit")
+
+
+@contextmanager
+def _captured(layer: nn.Module) -> Iterator[list[Tensor]]:
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # A leaf of its own: gradients are taken down to here and no further, so layers below cost nothing.
+        leaf = output.detach().requires_grad_(True)
+        seen.append(leaf)
+        return leaf
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()

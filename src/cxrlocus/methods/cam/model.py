@@ -1,0 +1,88 @@
+"""The CAM localizer: one forward pass, all findings' maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cxrlocus.methods.cam.config import CamConfig
+from cxrlocus.models.backbones import Backbone
+from cxrlocus.models.camnet import CamNet
+from cxrlocus.training.checkpoint import load_weights
+from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.run import RunInfo
+from cxrlocus.types import Explained, Findings, Fit, FloatArray
+
+STAGE = "base"
+
+
+class CamLocalizer:
+    """A trained CamNet as a Localizer.
+
+    Args:
+        net: the network; ``explain`` leaves its train or eval mode as it finds it.
+        findings: its vocabulary.
+        size: side of the films it was trained on.
+        fit: how they were made square.
+        bf16: whether to compute under bfloat16 autocast.
+    """
+
+    def __init__(self, net: CamNet, findings: Findings, *, size: int, fit: Fit, bf16: bool) -> None:
+        self.net, self.findings, self.size, self.fit, self.bf16 = net, findings, size, fit, bf16
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.net.weight.device
+
+    @property
+    def target_layer(self) -> nn.Module:
+        """The layer that gradient maps look at by default: the one that the head reads."""
+        return self.net.backbone
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, C), with gradient, in float32."""
+        features = self.net.backbone(images.to(self.device))
+        return self.net.classify(features)
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, frames: FloatArray) -> Explained:
+        """Probabilities (N, C) and CAMs (N, C, h, w), kind "logit", on the CPU in float32."""
+        was_training = self.net.training
+        self.net.eval()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                out = self.net(images.to(self.device))
+        finally:
+            self.net.train(was_training)
+        prob, maps = torch.sigmoid(out.logits.float()).cpu(), out.maps.float().cpu()
+        return Explained(prob, maps, frames, "logit")
+
+
+def build(config: CamConfig, findings: int) -> CamNet:
+    """The network of a Config, with fresh weights or timm's pretrained ones."""
+    backbone = Backbone(
+        config.backbone,
+        stride=config.stride,
+        stem=config.stem,
+        mean=config.mean,
+        std=config.std,
+        pretrained=config.pretrained,
+    )
+    return CamNet(backbone, findings, pool=config.pool, lse_r=config.lse_r)
+
+
+def load_cam(folder: Path, info: RunInfo) -> CamLocalizer:
+    """The localizer of a trained run folder."""
+    config = CamConfig(**{**info.config, "pretrained": False})
+    net = build(config, len(info.findings))
+    load_weights(folder / STAGE / "weights.safetensors", net)
+    if torch.cuda.is_available():
+        net.cuda()
+    if config.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    findings = Findings(tuple(info.findings))
+    bf16 = resolve_precision(config.precision) == "bf16"
+    return CamLocalizer(net.eval(), findings, size=config.size, fit=config.fit, bf16=bf16)

@@ -1,0 +1,111 @@
+"""What every classifier stage shares: its objective, its films, and its validation figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cxrlocus.data.cache import open_films
+from cxrlocus.data.loader import Loader
+from cxrlocus.data.records import Index
+from cxrlocus.data.splits import hold_out, write_split
+from cxrlocus.data.transforms import Augmentation
+from cxrlocus.functional.losses import LOSSES, masked_bce
+from cxrlocus.methods.base import Recipe
+from cxrlocus.metrics.ranking import auroc
+from cxrlocus.models.camnet import CamNet
+from cxrlocus.types import Batch, BoolArray
+
+
+class ClassifierObjective(nn.Module):
+    """Classification loss of a network; its maps are not computed.
+
+    Args:
+        net: the network.
+        loss: a name in LOSSES.
+    """
+
+    def __init__(self, net: CamNet, loss: str) -> None:
+        super().__init__()
+        self.net = net
+        self.loss_name = loss
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``{loss name: scalar}``."""
+        logits = self.net.classify(self.net.backbone(batch.images))
+        return {self.loss_name: LOSSES[self.loss_name](logits.float(), batch.target, batch.known)}
+
+
+def log_odds(target: NDArray[np.uint8], known: BoolArray) -> Tensor:
+    """Each finding's log odds (C,) among its known labels, one film of each kind added: where a head starts.
+
+    Starting there spares the first epochs, which would only learn that findings are rare.
+    """
+    positive = (target.astype(bool) & known).sum(axis=0)
+    negative = known.sum(axis=0) - positive
+    return torch.from_numpy(np.log((positive + 1.0) / (negative + 1.0))).float()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some films and their loader."""
+
+    index: Index
+    loader: Loader
+
+
+def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
+    """The films to train on and those that choose the checkpoint, whose list is written into the run folder."""
+    config, fabric = recipe.config, recipe.fabric
+    if any(r.split == "val" for r in recipe.index.records):
+        train, val = recipe.index.split("train"), recipe.index.split("val")
+    else:
+        train, val = hold_out(recipe.index.split("train"), config.val_fraction, seed=recipe.seed)
+    write_split(recipe.folder / "val_list.txt", val.images)
+
+    def part(index: Index, *, learning: bool) -> Part:
+        films = open_films(index, size=config.size, fit=config.fit, folder=recipe.cache, progress=recipe.on_film)
+        augmentation = Augmentation() if learning and config.augment else None
+        loader = Loader(
+            index, films, config.batch_size, shuffle=learning, seed=recipe.seed, augmentation=augmentation,
+            rank=fabric.global_rank, world=fabric.world_size,
+        )  # fmt: skip
+        return Part(index, loader)
+
+    return part(train, learning=True), part(val, learning=False)
+
+
+def validator(fabric: Fabric, net: CamNet, part: Part) -> Callable[[], Mapping[str, float]]:
+    """Figures on the held-out films: "auroc" (mean of the findings that have both classes) and "val_loss"."""
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        net.eval()
+        shards: list[tuple[Tensor, Tensor]] = []
+        for batch in part.loader.batches(0):
+            with fabric.autocast():
+                logits = net.classify(net.backbone(fabric.to_device(batch.images)))
+            shards.append((logits.float(), fabric.to_device(batch.films)))
+        logits = torch.cat([part for part, _ in shards])
+        index = torch.cat([part for _, part in shards])
+        # Ranks are padded to equal length, so a film can come twice: its last logits count, once.
+        everyone = fabric.all_gather((logits, index)) if fabric.world_size > 1 else (logits, index)
+        by_film = {
+            int(i): row for i, row in zip(everyone[1].flatten(), everyone[0].reshape(-1, logits.shape[-1]), strict=True)
+        }
+        films = sorted(by_film)
+        scores = torch.stack([by_film[i] for i in films]).cpu()
+        target, known = part.index.target[films], part.index.known[films]
+        loss = masked_bce(scores, torch.from_numpy(target).float(), torch.from_numpy(known))
+        each = [auroc(target[:, c], scores[:, c].numpy(), known[:, c]) for c in range(target.shape[1])]
+        defined = [value for value in each if not np.isnan(value)]
+        return {"auroc": float(np.mean(defined)) if defined else float("nan"), "val_loss": float(loss)}
+
+    return validate

@@ -1,0 +1,1 @@
+"""From a localizer to a predictions folder, and from its maps to boxes."""

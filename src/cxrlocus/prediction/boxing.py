@@ -1,0 +1,25 @@
+"""Boxes of predicted maps, by one box rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cxrlocus.prediction.store import Predictions
+from cxrlocus.regions.detect import detect
+from cxrlocus.regions.detections import Detections
+from cxrlocus.regions.rules import BoxRule
+
+
+def find_boxes(predictions: Predictions, rule: BoxRule, progress: Callable[[int], object] | None = None) -> Detections:
+    """The boxes that a rule draws on every predicted map, in pixels of the original films.
+
+    Args:
+        predictions: N films x C findings.
+        rule: what to draw on one map.
+        progress: called with the number of films done.
+
+    Returns:
+        Boxes on ``predictions.images``; scores are the rule's.
+    """
+    p = predictions
+    return detect(rule, p.maps, p.frames, p.sizes, p.images, p.findings, progress=progress)

@@ -1,0 +1,206 @@
+"""The predictions folder: what a model said of a list of films, on disk, readable without the model (or torch).
+
+meta.json          schema version, method, variant, findings, map kind, hashes of checkpoint and index, code version
+table.csv          image,finding,prob: one row a film and finding
+maps.npy           raw maps (N, C, h, w), float16, memory-mapped
+frames.npy         (N, 2, 3) float64: each map's unit square to pixels of the original film
+sizes.npy          (N, 2) int64: width and height of the original film
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlocus.errors import PredictionsError
+from cxrlocus.types import MAP_KINDS, Findings, FloatArray, MapKind
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N films x C findings: prob (N, C), raw maps (N, C, h, w), frames (N, 2, 3), sizes (N, 2), width first.
+
+    ``meta`` has at least "method", "variant" and "dataset" and travels to disk as it is.
+
+    Raises:
+        ValueError: shapes disagree, a probability is outside [0, 1], or the kind is unknown.
+    """
+
+    meta: dict[str, Any]
+    images: tuple[str, ...]
+    findings: Findings
+    prob: NDArray[np.float32]
+    maps: NDArray[np.floating[Any]]
+    frames: FloatArray
+    sizes: NDArray[np.int64]
+    kind: MapKind
+
+    def __post_init__(self) -> None:
+        n, c = len(self.images), len(self.findings)
+        shapes = (self.prob.shape, self.maps.shape[:2], self.frames.shape, self.sizes.shape)
+        if shapes != ((n, c), (n, c), (n, 2, 3), (n, 2)) or self.maps.ndim != 4:
+            raise ValueError(
+                f"prob, maps, frames and sizes must be (N, C), (N, C, h, w), (N, 2, 3) and (N, 2) with N={n}, C={c}; "
+                f"got {self.prob.shape}, {self.maps.shape}, {self.frames.shape} and {self.sizes.shape}."
+            )
+        if not ((self.prob >= 0) & (self.prob <= 1)).all():
+            raise ValueError("prob must be in [0, 1]. Apply the sigmoid before storing.")
+        if self.kind not in MAP_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(MAP_KINDS)}; got {self.kind!r}.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class PredictionsWriter:
+    """Writes a predictions folder film by film, and goes on where a stopped one ended.
+
+    Maps are written as they come; ``progress.json`` says how many films are whole. meta.json comes last, so a folder
+    that has one is whole.
+
+    Args:
+        folder: where to; a whole predictions folder there is replaced.
+        meta: travels to meta.json; a stopped folder is continued only if it had the same.
+        images: all films, in order.
+        findings: the vocabulary.
+        kind: of the maps.
+    """
+
+    def __init__(
+        self, folder: Path, *, meta: Mapping[str, Any], images: tuple[str, ...], findings: Findings, kind: MapKind
+    ) -> None:
+        self.folder, self.meta, self.images, self.findings, self.kind = folder, dict(meta), images, findings, kind
+        self.done = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "meta.json").unlink(missing_ok=True)
+        self._key = hashlib.sha256(repr((self.meta, images, findings.names, kind)).encode()).hexdigest()
+        n = len(images)
+        self._small: dict[str, NDArray[Any]] = {
+            "prob": np.zeros((n, len(findings)), np.float32),
+            "frames": np.zeros((n, 2, 3)),
+            "sizes": np.zeros((n, 2), np.int64),
+        }
+        self._maps: NDArray[np.float16] | None = None
+        self._resume()
+
+    def _resume(self) -> None:
+        path = self.folder / "progress.json"
+        if path.is_file():
+            progress = json.loads(path.read_text(encoding="utf-8"))
+            if progress["key"] == self._key:
+                self.done = int(progress["done"])
+                self._small = dict(np.load(self.folder / "progress.npz"))
+                self._maps = np.load(self.folder / "maps.npy", mmap_mode="r+")
+            else:
+                path.unlink()
+
+    def append(
+        self, prob: NDArray[np.float32], maps: NDArray[np.floating[Any]], frames: FloatArray, sizes: NDArray[np.int64]
+    ) -> None:
+        """Add the next n films: prob (n, C), maps (n, C, h, w), frames (n, 2, 3), sizes (n, 2)."""
+        if self._maps is None:
+            shape = (len(self.images), *maps.shape[1:])
+            self._maps = np.lib.format.open_memmap(self.folder / "maps.npy", "w+", np.float16, shape)
+        here = slice(self.done, self.done + len(prob))
+        # float16 ends at 65504; evidence beyond it keeps its order as the largest finite value.
+        self._maps[here] = np.clip(maps, -65504, 65504)
+        for name, value in (("prob", prob), ("frames", frames), ("sizes", sizes)):
+            self._small[name][here] = value
+        self.done += len(prob)
+
+    def flush(self) -> None:
+        """Make what was appended survive a kill."""
+        if self._maps is not None and self.done:
+            self._maps.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not show
+            np.savez(self.folder / "progress.npz", allow_pickle=False, **self._small)
+            (self.folder / "progress.json").write_text(
+                json.dumps({"key": self._key, "done": self.done}), encoding="utf-8"
+            )
+
+    def finish(self) -> None:
+        """Write the table and meta.json.
+
+        Raises:
+            PredictionsError: films are missing.
+        """
+        if self._maps is None or self.done != len(self.images):
+            raise PredictionsError(
+                f"{self.folder}: {self.done} of {len(self.images)} films predicted; nothing to finish."
+            )
+        self._maps.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not show
+        np.save(self.folder / "frames.npy", self._small["frames"])
+        np.save(self.folder / "sizes.npy", self._small["sizes"])
+        with (self.folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("image", "finding", "prob"))
+            for image, prob in zip(self.images, self._small["prob"], strict=True):
+                rows.writerows((image, f, f"{p:.9g}") for f, p in zip(self.findings, prob, strict=True))
+        meta = {
+            **self.meta,
+            "schema": SCHEMA,
+            "findings": list(self.findings),
+            "kind": self.kind,
+            "films": len(self.images),
+        }
+        (self.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        for name in ("progress.json", "progress.npz"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write a predictions folder at once."""
+    p = predictions
+    writer = PredictionsWriter(folder, meta=p.meta, images=p.images, findings=p.findings, kind=p.kind)
+    writer.append(p.prob[writer.done :], p.maps[writer.done :], p.frames[writer.done :], p.sizes[writer.done :])
+    writer.finish()
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Read a predictions folder, maps memory-mapped.
+
+    Raises:
+        PredictionsError: the folder is missing, incomplete, damaged, or of another schema version.
+    """
+    if not (folder / "meta.json").is_file():
+        raise PredictionsError(
+            f"{folder}: no meta.json, so not a (whole) predictions folder. Run `cxrlocus predict` again."
+        )
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta.get("schema") != SCHEMA:
+            raise PredictionsError(
+                f"{folder}: predictions schema {meta.get('schema')!r}, but this version reads {SCHEMA}. Predict again."
+            )
+        findings = Findings(tuple(meta["findings"]))
+        images, prob = _read_table(folder / "table.csv", len(findings))
+        return Predictions(
+            meta,
+            images,
+            findings,
+            prob,
+            maps=np.load(folder / "maps.npy", mmap_mode="r"),
+            frames=np.load(folder / "frames.npy"),
+            sizes=np.load(folder / "sizes.npy"),
+            kind=meta["kind"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise PredictionsError(
+            f"{folder}: damaged predictions folder ({error}). Run `cxrlocus predict` again."
+        ) from error
+
+
+def _read_table(path: Path, c: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    prob = np.array([float(r[2]) for r in rows], dtype=np.float32).reshape(-1, c)
+    return tuple(r[0] for r in rows[::c]), prob

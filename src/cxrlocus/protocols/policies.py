@@ -1,0 +1,108 @@
+"""Threshold policies: where the height comes from at which a map becomes a box.
+
+fixed       Wang et al.'s two levels, 60 and 180 of 255, for every map, chosen before anything was measured here.
+validation  one box around the peak, at the height that serves the boxes of other patients best: films are in two halves
+            by patient, and each half's boxes choose the height that the other half is measured with.
+oracle      the same, but the height is chosen on the very boxes it is measured with: a bound, not a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlocus.data.records import Index
+from cxrlocus.data.splits import kfold_of_patients
+from cxrlocus.errors import PredictionsError
+from cxrlocus.prediction.boxing import find_boxes
+from cxrlocus.prediction.store import Predictions
+from cxrlocus.regions.boxes import iou
+from cxrlocus.regions.detections import Detections
+from cxrlocus.regions.rules import FixedThresholds, PeakComponent
+from cxrlocus.types import POLICIES, Policy
+
+HEIGHTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
+"""The heights that a policy chooses from: shares of the way from a map's least value to its greatest."""
+
+CHOOSING_IOU = 0.3
+"""The height is chosen for the most boxes hit at IoU > .3."""
+
+
+def boxes_by_policy(
+    predictions: Predictions,
+    index: Index,
+    policy: Policy,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[Detections, str]:
+    """The boxes of all maps under a policy, and a note of the heights that were chosen.
+
+    Args:
+        predictions: films x findings.
+        index: the evaluated films with their boxes; predicted films that it does not have are left as they are.
+        policy: "fixed", "validation" or "oracle".
+        seed: of the halves.
+        progress: called with the number of films done, once a height.
+
+    Raises:
+        PredictionsError: the policy is unknown.
+    """
+    if policy not in POLICIES:
+        raise PredictionsError(f"policy must be one of {', '.join(POLICIES)}; got {policy!r}.")
+    if policy == "fixed":
+        return find_boxes(predictions, FixedThresholds(), progress), "levels 60 and 180 of 255"
+    by_height = [find_boxes(predictions, PeakComponent(height), progress) for height in HEIGHTS]
+    hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
+    if policy == "oracle":
+        chosen = np.tile(hits.sum(axis=1).argmax(axis=0), (len(predictions), 1))
+    else:
+        patients = [index.records[index.position[i]].patient if i in index.position else i for i in predictions.images]
+        fold = kfold_of_patients(patients, 2, seed=seed)
+        best = np.stack([hits[:, fold != half].sum(axis=1).argmax(axis=0) for half in (0, 1)])
+        chosen = best[fold]
+    return _pick(by_height, chosen), _note(chosen, predictions, policy)
+
+
+def hits_by_film(detections: Detections, index: Index, threshold: float) -> NDArray[np.int64]:
+    """How many truth boxes of each film and finding (N, C) some detection overlaps with IoU > threshold."""
+    hits = np.zeros((len(detections.images), len(detections.findings)), np.int64)
+    boxes: dict[tuple[int, int], list[int]] = {}
+    for k, pair in enumerate(zip(detections.image.tolist(), detections.finding.tolist(), strict=True)):
+        boxes.setdefault(pair, []).append(k)
+    for i, name in enumerate(detections.images):
+        for truth in index.records[index.position[name]].boxes if name in index.position else ():
+            if truth.finding in detections.findings:
+                pair = (i, detections.findings.index(truth.finding))
+                found = detections.xyxy[boxes.get(pair, [])]
+                hits[pair] += bool((iou(found, np.array([truth.xyxy])) > threshold).any())
+    return hits
+
+
+def _pick(by_height: list[Detections], chosen: NDArray[np.int64]) -> Detections:
+    first = by_height[0]
+    keep = [chosen[d.image, d.finding] == k for k, d in enumerate(by_height)]
+
+    def joined(name: str) -> NDArray[np.float64]:
+        return np.concatenate([getattr(d, name)[mask] for d, mask in zip(by_height, keep, strict=True)])
+
+    return Detections(
+        first.images,
+        first.findings,
+        joined("image").astype(np.int64),
+        joined("finding").astype(np.int64),
+        joined("xyxy"),
+        joined("score"),
+    )
+
+
+def _note(chosen: NDArray[np.int64], predictions: Predictions, policy: str) -> str:
+    of_finding = [sorted({HEIGHTS[k] for k in chosen[:, c]}) for c in range(chosen.shape[1])]
+    told = "; ".join(
+        f"{f} {' '.join(f'{h:g}' for h in heights)}"
+        for f, heights in zip(predictions.findings, of_finding, strict=True)
+    )
+    source = "these test boxes" if policy == "oracle" else "the boxes of the other half of the patients"
+    return f"heights from {source}: {told}"

@@ -1,0 +1,117 @@
+"""Score predictions, and the controls beside them, by protocols: what `evaluate` prints and `report` draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlocus.data.images import read_film
+from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError
+from cxrlocus.methods.baselines.controls import CONTROLS, Setting
+from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols import PROTOCOLS
+from cxrlocus.protocols.policies import boxes_by_policy
+from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.shared import RunLabel
+from cxrlocus.regions.detections import Detections
+from cxrlocus.types import Policy
+
+DEFAULT_GRID = (16, 16)
+"""The grid of map controls beside boxes that came without maps."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method or control under one policy: its boxes, its maps where it has any, and its results."""
+
+    predictions: Predictions | None
+    detections: Detections
+    results: list[Result]
+    is_control: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to measure: protocols by name, the policy of map thresholds, seed and size of the bootstrap."""
+
+    protocols: Sequence[str] = ("wang2017",)
+    policy: Policy = "fixed"
+    seed: int = 0
+    resamples: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in self.protocols:
+            if name not in PROTOCOLS:
+                raise ConfigError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}.")
+
+    def results(
+        self, detections: Detections, index: Index, label: RunLabel, prob: NDArray[np.float32] | None
+    ) -> list[Result]:
+        """All protocols' rows."""
+        return [
+            row
+            for name in self.protocols
+            for row in PROTOCOLS[name](
+                detections, index, prob=prob, label=label, seed=self.seed, resamples=self.resamples
+            )
+        ]
+
+
+def score_predictions(
+    predictions: Predictions, index: Index, measure: Measure, progress: Callable[[int], object] | None = None
+) -> Scored:
+    """Box the maps under the measure's policy and apply its protocols."""
+    detections, note = boxes_by_policy(predictions, index, measure.policy, seed=measure.seed, progress=progress)
+    meta = predictions.meta
+    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy, note)
+    return Scored(
+        predictions, detections, measure.results(detections, index, label, predictions.prob), is_control=False
+    )
+
+
+def score_boxes(detections: Detections, index: Index, measure: Measure, name: str) -> Scored:
+    """Apply the protocols to boxes that came without maps; no threshold is chosen, so the policy is "fixed"."""
+    label = RunLabel(name, "", index.dataset, "fixed", "boxes as given")
+    return Scored(None, detections, measure.results(detections, index, label, None), is_control=False)
+
+
+def score_controls(index: Index, measure: Measure, like: Predictions | Detections) -> list[Scored]:
+    """Every control on the boxed films of the index, on the findings and the grid of what it stands beside."""
+    grid = (like.maps.shape[2], like.maps.shape[3]) if isinstance(like, Predictions) else DEFAULT_GRID
+    boxed = index.subset([i for i, r in enumerate(index.records) if r.boxes])
+    setting = Setting(boxed, film_sizes(boxed, like), like.findings, grid, measure.seed)
+    scored = []
+    for name, control in CONTROLS.items():
+        made = control.make(setting)
+        policy = measure.policy if control.policy == "any" else control.policy
+        if isinstance(made, Predictions):
+            detections, note = boxes_by_policy(made, boxed, policy, seed=measure.seed)
+        else:
+            detections, note = made, ""
+        label = RunLabel(name, "", index.dataset, policy, "; ".join(filter(None, (f"knows {control.knows}", note))))
+        scored.append(Scored(None, detections, measure.results(detections, boxed, label, None), is_control=True))
+    return scored
+
+
+def film_sizes(index: Index, like: Predictions | Detections) -> NDArray[np.int64]:
+    """Width and height (N, 2) of each film: from its record, from the predictions, or from the file.
+
+    Raises:
+        ImageError: a file that must be read for its size cannot be.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    if isinstance(like, Predictions):
+        known = {name: (int(w), int(h)) for name, (w, h) in zip(like.images, like.sizes, strict=True)}
+
+    def size(image: str, path: Path, declared: tuple[int, int] | None) -> tuple[int, int]:
+        if declared or image in known:
+            return declared or known[image]
+        height, width = read_film(path).shape
+        return width, height
+
+    return np.array([size(r.image, r.path, r.size) for r in index.records], dtype=np.int64).reshape(-1, 2)

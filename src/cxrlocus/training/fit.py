@@ -1,0 +1,282 @@
+"""The one training loop: every stage of every method is a call of ``fit``."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cxrlocus.data.loader import Loader
+from cxrlocus.errors import ConfigError, CxrlocusError
+from cxrlocus.training.checkpoint import load_resume, save_resume, save_weights, write_json
+from cxrlocus.training.interrupt import Interrupt
+from cxrlocus.training.machine import Precision
+
+OnStep = Callable[[int, int, str], None]
+"""Called after each step with (steps done, steps in all, a few words)."""
+
+Validate = Callable[[], Mapping[str, float]]
+"""Figures of the model as it stands, among them the one that chooses the checkpoint."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a stage is trained; every method's Config is this and its own fields.
+
+    Args:
+        epochs: passes over the training films.
+        batch_size: films a step and device.
+        optimizer: "adamw", "adam" or "sgd" (momentum .9).
+        lr: peak learning rate of the backbone.
+        head_lr: peak learning rate of new layers, as a multiple of ``lr``.
+        weight_decay: on weights; biases and normalization layers have none.
+        warmup: share of all steps in which the rate grows linearly from 0.
+        schedule: "cosine" to 0, or "constant".
+        clip: largest norm of the whole gradient; 0 does not clip.
+        patience: epochs without a better figure before stopping; 0 never stops early.
+        select: the validation figure that chooses the checkpoint.
+        higher_is_better: of that figure.
+        precision: "auto", "fp32" or "bf16" (autocast).
+        channels_last: memory layout of the network; faster except for dilated depthwise convolutions on a CPU.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    head_lr: float = 1.0
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0
+    patience: int = 0
+    select: str = "auroc"
+    higher_is_better: bool = True
+    precision: Precision = "auto"
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "optimizer": (self.optimizer in ("adamw", "adam", "sgd"), "adamw, adam or sgd"),
+            "schedule": (self.schedule in ("cosine", "constant"), "cosine or constant"),
+            "lr": (self.lr > 0, "positive"),
+            "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+
+
+@dataclass
+class Progress:
+    """Where a stage stands; saved with the weights, so that resuming is exact."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = -1
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    fabric: Fabric,
+    objective: nn.Module,
+    model: nn.Module,
+    loader: Loader,
+    validate: Validate,
+    config: FitConfig,
+    folder: Path,
+    *,
+    seed: int,
+    head: Sequence[nn.Parameter] = (),
+    on_step: OnStep | None = None,
+) -> Progress:
+    """Minimize the sum of the objective's losses and keep the model's best weights in ``folder``.
+
+    Writes weights.safetensors (the best epoch by ``config.select``), resume.safetensors (the last state; removed at the
+    end), log.jsonl (a line an epoch) and, last of all, manifest.json. A stage with a manifest is done. Order of films,
+    augmentation and dropout are functions of (seed, epoch, step), so a stage that was stopped and resumed on a CPU ends
+    with bit-identical weights.
+
+    Args:
+        fabric: a launched Fabric.
+        objective: ``objective(batch) -> dict of losses``; holds the model and whatever else the stage trains.
+        model: the part of the objective whose weights are kept.
+        loader: the training films.
+        validate: figures of the model as it stands.
+        config: how.
+        folder: the stage's folder.
+        seed: of everything random.
+        head: parameters that learn at ``head_lr`` times ``lr``.
+        on_step: called after each step.
+
+    Returns:
+        The final progress, with the best epoch's figures.
+
+    Raises:
+        CxrlocusError: the loss is not finite, or the disk is full.
+        KeyboardInterrupt: Ctrl-C, after the state was saved at the end of the step.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    optimizer = make_optimizer(objective, head, config)
+    progress, resume = Progress(), folder / "resume.safetensors"
+    if resume.is_file():
+        progress = Progress(**load_resume(resume, objective, optimizer))
+    wrapped, optimizer = fabric.setup(objective, optimizer)
+
+    def save() -> None:
+        if fabric.is_global_zero:
+            save_resume(resume, objective, _plain(optimizer), asdict(progress))
+
+    with Interrupt() as interrupt:
+        while progress.epoch < config.epochs and not _out_of_patience(progress, config):
+            started = time.perf_counter()
+            objective.train()
+            losses = _train_epoch(fabric, wrapped, optimizer, loader, config, progress, seed, interrupt, save, on_step)
+            figures = dict(validate())
+            _keep_best(fabric, model, config, folder, progress, figures)
+            seconds = time.perf_counter() - started
+            if fabric.is_global_zero:
+                _log(folder, {"epoch": progress.epoch, **losses, **figures, "seconds": round(seconds, 2)})
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            save()
+            if interrupt.asked and progress.epoch < config.epochs:
+                raise KeyboardInterrupt
+    if fabric.is_global_zero:
+        write_json(folder / "manifest.json", {"config": asdict(config), "seed": seed, "progress": asdict(progress)})
+        resume.unlink(missing_ok=True)
+    fabric.barrier()
+    return progress
+
+
+def _train_epoch(
+    fabric: Fabric,
+    wrapped: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    config: FitConfig,
+    progress: Progress,
+    seed: int,
+    interrupt: Interrupt,
+    save: Callable[[], None],
+    on_step: OnStep | None,
+) -> dict[str, float]:
+    steps, sums = len(loader), dict[str, Tensor]()
+    for batch in loader.batches(progress.epoch, start_step=progress.step):
+        done = progress.epoch * steps + progress.step
+        torch.manual_seed(seed * 1_000_003 + done)
+        set_lr(optimizer, rate_factor(done, config.epochs * steps, config))
+        losses: dict[str, Tensor] = wrapped(fabric.to_device(batch))
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(torch.stack(list(losses.values())).sum())
+        if config.clip:
+            fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        optimizer.step()
+        progress.step += 1
+        sums = {k: sums.get(k, torch.zeros_like(v)) + v.detach() for k, v in losses.items()}
+        if on_step:
+            on_step(
+                done + 1, config.epochs * steps, f"epoch {progress.epoch + 1}/{config.epochs}{_best(progress, config)}"
+            )
+        if interrupt.asked:
+            save()
+            raise KeyboardInterrupt
+    means = {name: float(total) / steps for name, total in sums.items()}
+    if not all(math.isfinite(value) for value in means.values()):
+        raise CxrlocusError(
+            f"the training loss is not finite in epoch {progress.epoch + 1} ({means}). "
+            f"Lower lr (now {config.lr}) or use precision=fp32."
+        )
+    return means
+
+
+def make_optimizer(objective: nn.Module, head: Sequence[nn.Parameter], config: FitConfig) -> torch.optim.Optimizer:
+    """The optimizer over everything trainable: new layers at their own rate, no decay on vectors (biases, norms)."""
+    of_head = {id(p) for p in head}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in objective.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in of_head, parameter.ndim > 1), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": config.lr * (config.head_lr if is_head else 1.0),
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), parameters in groups.items()
+    ]
+    for group in options:
+        group["peak_lr"] = group["lr"]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=0.9)
+    return torch.optim.Adam(options) if config.optimizer == "adam" else torch.optim.AdamW(options)
+
+
+def rate_factor(step: int, steps: int, config: FitConfig) -> float:
+    """The learning rate at a step, as a share of its peak: linear warm-up, then cosine to 0 or constant.
+
+    Example:
+        >>> [round(rate_factor(s, 100, FitConfig(warmup=0.1)), 3) for s in (0, 9, 55, 99)]
+        [0.1, 1.0, 0.5, 0.0]
+    """
+    warm = config.warmup * steps
+    if step < warm:
+        return min(1.0, (step + 1) / warm)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm)))
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to ``factor`` of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def _keep_best(
+    fabric: Fabric, model: nn.Module, config: FitConfig, folder: Path, progress: Progress, figures: dict[str, float]
+) -> None:
+    if config.select not in figures:
+        raise ConfigError(f"select must be one of the validation figures {', '.join(figures)}; got {config.select!r}.")
+    value = figures[config.select]
+    sign = 1.0 if config.higher_is_better else -1.0
+    # A figure that is undefined (no positive film in the validation part, say) cannot choose: the latest epoch is kept.
+    if math.isnan(value) or progress.best is None or sign * value > sign * progress.best:
+        progress.best, progress.best_epoch = (None if math.isnan(value) else value), progress.epoch
+        progress.figures = {k: v for k, v in figures.items() if not math.isnan(v)}
+        if fabric.is_global_zero:
+            save_weights(folder / "weights.safetensors", model)
+
+
+def _out_of_patience(progress: Progress, config: FitConfig) -> bool:
+    return (
+        bool(config.patience) and progress.epoch - 1 - progress.best_epoch >= config.patience > 0 and progress.epoch > 0
+    )
+
+
+def _best(progress: Progress, config: FitConfig) -> str:
+    return "" if progress.best is None else f", best {config.select} {progress.best:.3f}"
+
+
+def _plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    # Fabric wraps the optimizer; the wrapper's state is the optimizer's own.
+    return cast(torch.optim.Optimizer, getattr(optimizer, "optimizer", optimizer))
+
+
+def _log(folder: Path, row: Mapping[str, float]) -> None:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(
+            json.dumps({k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}) + "\n"
+        )

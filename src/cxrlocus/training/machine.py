@@ -1,0 +1,73 @@
+"""What a training runs on: Lightning Fabric for devices, nodes and precision; and a line that names the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from cxrlocus.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def bf16_pays() -> bool:
+    """Whether bfloat16 is fast here: a GPU that supports it, or a CPU with bfloat16 instructions."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    flags = _cpu_info("flags").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
+    """Whether to compute in bf16 or fp32: "auto" is bf16 where it pays.
+
+    Raises:
+        ConfigError: the precision is not one of auto, fp32, bf16.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"precision must be auto, fp32 or bf16; got {precision!r}.")
+    if precision == "auto":
+        return "bf16" if bf16_pays() else "fp32"
+    return precision
+
+
+def make_fabric(
+    precision: Precision = "auto", *, accelerator: str = "auto", devices: int = 1, nodes: int = 1
+) -> Fabric:
+    """A launched Fabric: one CPU or GPU by default, DDP when there are several devices or nodes.
+
+    Several devices on one machine are started by Fabric itself; several nodes by running the same command on each with
+    MASTER_ADDR, MASTER_PORT and NODE_RANK set, or under torchrun or SLURM, as Fabric documents.
+    """
+    several = devices * nodes > 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if several else "auto",
+        precision="bf16-mixed" if resolve_precision(precision) == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def describe_machine() -> str:
+    """One line for manifests and reports, e.g. "2 x AMD EPYC, torch 2.13.0, Linux"; no host name and no path."""
+    if torch.cuda.is_available():
+        device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    else:
+        device = f"{os.cpu_count()} x {_cpu_info('model name') or platform.machine()}"
+    return f"{device}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+
+
+def _cpu_info(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return ""
+    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")

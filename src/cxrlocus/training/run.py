@@ -1,0 +1,120 @@
+"""The run folder: what was trained, on what, with what; found again by prediction, and refused when it does not match.
+
+run.json                 method, variant, config, findings, data hashes, seed, version, machine
+split.json               the validation films that were held out, with the list's hash
+<stage>/manifest.json    a stage that is done; weights.safetensors and log.jsonl beside it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cxrlocus import __version__
+from cxrlocus.errors import RunError
+from cxrlocus.training.checkpoint import read_json, write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What run.json says.
+
+    Args:
+        method, variant, preset: by name.
+        config: the method's Config as a dict.
+        findings: the vocabulary, in order.
+        dataset: name of the data set.
+        index_hash: of films, labels, splits and boxes.
+        hashes: sha256 of the data set's own lists.
+        seed: of everything random.
+        init: sha256 of the weights that training started from; "" for none.
+        machine: one line.
+        version: of this software.
+        schema: of this file.
+    """
+
+    method: str
+    variant: str
+    preset: str
+    config: Mapping[str, Any]
+    findings: list[str]
+    dataset: str
+    index_hash: str
+    hashes: Mapping[str, str]
+    seed: int
+    init: str
+    machine: str
+    version: str = __version__
+    schema: int = SCHEMA
+
+
+def open_run(folder: Path, info: RunInfo) -> None:
+    """Begin a run in a folder, or go on with the same run in it.
+
+    Raises:
+        RunError: the folder holds a run that differs in anything but the machine and the version.
+    """
+    path = folder / "run.json"
+    if path.is_file():
+        before, now = asdict(read_run(folder)), asdict(info)
+        other = [k for k in now if k not in ("machine", "version") and now[k] != before[k]]
+        if other:
+            detail = f"{other[0]} is {before[other[0]]!r} there and {now[other[0]]!r} here"
+            raise RunError(f"{folder}: holds another run ({detail[:200]}). Choose another --out, or delete the folder.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(info))
+
+
+def read_run(folder: Path) -> RunInfo:
+    """Read run.json.
+
+    Raises:
+        RunError: the folder has none, or it is damaged or of another schema version.
+    """
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder}: no run.json, so not a run folder. Give the --out folder of `cxrlocus train`.")
+    raw = read_json(folder / "run.json")
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if schema != SCHEMA:
+        raise RunError(
+            f"{folder}: run schema {schema!r}, but this version ({__version__}) reads {SCHEMA}. "
+            f"Train again, or use the cxrlocus version that wrote it ({raw.get('version') if schema else 'unknown'})."
+        )
+    names = {f.name for f in fields(RunInfo)}
+    if set(raw) != names:
+        raise RunError(f"{folder}/run.json: fields differ from this version's: {', '.join(sorted(set(raw) ^ names))}.")
+    return RunInfo(**raw)
+
+
+def stage_done(folder: Path, config: Mapping[str, Any], seed: int) -> bool:
+    """Whether a stage has a manifest that matches.
+
+    Raises:
+        RunError: it has one of another configuration.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return False
+    manifest = read_json(path)
+    if manifest.get("config") != config or manifest.get("seed") != seed:
+        raise RunError(f"{folder}: this stage was done with another configuration. Choose another --out.")
+    return True
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}).") from error
