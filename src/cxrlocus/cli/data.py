@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from cxrlocus.cli.common import progress_bar, say
-from cxrlocus.errors import ConfigError
 
 HELP = "make a phantom data set, or check one"
 EXAMPLE = "cxrlocus data phantom films --images 2000 --size 256 && cxrlocus data check films"
@@ -44,8 +43,6 @@ def run(args: argparse.Namespace) -> int:
 def _phantom(args: argparse.Namespace) -> int:
     from cxrlocus.data.phantom import write_phantom
 
-    if args.root.exists() and any(args.root.iterdir()):
-        raise ConfigError(f"{args.root}: is not empty. Choose another folder, or empty it.")
     with progress_bar("phantom films") as bar:
         write_phantom(
             args.root,
@@ -70,4 +67,4 @@ def _check(args: argparse.Namespace) -> int:
         report = check_dataset(index, read=not args.no_read, progress=bar)
     print("\n".join(report.lines()))
     nothing = not args.no_read and len(report.unreadable) == len(index)
-    return 1 if nothing or (args.strict and (index.dropped or report.unreadable)) else 0
+    return 1 if nothing or (args.strict and (index.dropped or report.unreadable or report.suspect)) else 0

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     films, run_folder, pred, page = (args.out / part for part in ("films", "run", "predictions", "page"))
     count, size = (3 * FILMS, 256) if args.full else (FILMS, 128)
     cache = ["--cache", str(args.out / "cache")]
-    steps: list[tuple[Path, list[str]]] = [
-        (films / "phantom.json", ["data", "phantom", str(films), "--images", str(count), "--size", "256"]),
+    steps: list[tuple[Path | None, list[str]]] = [
+        (None, ["data", "phantom", str(films), "--images", str(count), "--size", "256"]),
         (
             run_folder / "base" / "manifest.json",
             [
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         ),
     ]
     for made, command in steps:
-        if made.is_file():
+        if made is not None and made.is_file():
             say(f"already there: {made.parent}")
             continue
         say(f"$ cxrlocus {' '.join(command)}")

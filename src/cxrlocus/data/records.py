@@ -80,7 +80,7 @@ class Index:
         repeated = [name for name, n in Counter(r.image for r in self.records).items() if n > 1]
         if repeated:
             raise DataError(f"{self.root}: image names must be unique; {repeated[0]!r} stands more than once.")
-        check_leaks(self.records)
+        check_leaks(self.records, str(self.root))
         for record in self.records:
             named = record.positive | record.unknown | {box.finding for box in record.boxes}
             strange = sorted(named - set(self.findings.names))
@@ -156,15 +156,15 @@ class Index:
         return digest.hexdigest()
 
 
-def check_leaks(records: tuple[Record, ...]) -> None:
+def check_leaks(records: tuple[Record, ...], where: str = "split lists") -> None:
     """Raise a LeakError that names the patients who stand in more than one split.
 
     Example:
         >>> a = Record("a", Path("a"), patient="7", split="train")
-        >>> check_leaks((a, replace(a, image="b", split="test")))
+        >>> check_leaks((a, replace(a, image="b", split="test")), "films")
         Traceback (most recent call last):
             ...
-        cxrlocus.errors.LeakError: 1 patient stands in more than one split: 7 (test, train). Correct the lists.
+        cxrlocus.errors.LeakError: films: 1 patient stands in more than one split: 7 (test, train). Correct the lists.
     """
     seen: dict[str, set[str]] = {}
     for r in records:
@@ -174,4 +174,4 @@ def check_leaks(records: tuple[Record, ...]) -> None:
     if leaks:
         named = "; ".join(f"{p} ({', '.join(s)})" for p, s in leaks[:5]) + ("; ..." if len(leaks) > 5 else "")
         count = "1 patient stands" if len(leaks) == 1 else f"{len(leaks)} patients stand"
-        raise LeakError(f"{count} in more than one split: {named}. Correct the lists.")
+        raise LeakError(f"{where}: {count} in more than one split: {named}. Correct the lists.")

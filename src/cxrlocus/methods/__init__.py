@@ -34,4 +34,8 @@ def load_run(folder: Path) -> tuple[Localizer, RunInfo]:
     info = read_run(folder)
     if info.method not in METHODS:
         raise RunError(f"{folder}: trained with method {info.method!r}, which this version does not have.")
-    return METHODS[info.method].load(folder, info), info
+    try:
+        return METHODS[info.method].load(folder, info), info
+    except (TypeError, ConfigError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{folder}/run.json: config is not one of this version's ({reason}). Train again.") from error

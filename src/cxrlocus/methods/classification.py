@@ -17,6 +17,7 @@ from cxrlocus.data.loader import Loader
 from cxrlocus.data.records import Index
 from cxrlocus.data.splits import hold_out, write_split
 from cxrlocus.data.transforms import Augmentation
+from cxrlocus.errors import CxrlocusError
 from cxrlocus.functional.losses import LOSSES, masked_bce
 from cxrlocus.methods.base import Recipe
 from cxrlocus.metrics.ranking import auroc
@@ -102,6 +103,8 @@ def validator(fabric: Fabric, net: CamNet, part: Part) -> Callable[[], Mapping[s
         }
         films = sorted(by_film)
         scores = torch.stack([by_film[i] for i in films]).cpu()
+        if not torch.isfinite(scores).all():
+            raise CxrlocusError("the network's logits are not finite on the validation films. Lower lr or use fp32.")
         target, known = part.index.target[films], part.index.known[films]
         loss = masked_bce(scores, torch.from_numpy(target).float(), torch.from_numpy(known))
         each = [auroc(target[:, c], scores[:, c].numpy(), known[:, c]) for c in range(target.shape[1])]

@@ -53,21 +53,25 @@ def predict(
     names = tuple(images[int(i)] for i in readable)
     writer: PredictionsWriter | None = None
     start, batches = 0, 0
-    while start < len(readable):
-        here = readable[start : start + batch_size]
-        frames = films.frames[here]
-        said = explain_pixels(localizer, films.pixels(here), frames)
-        if writer is None:
-            writer = PredictionsWriter(out, meta=meta, images=names, findings=localizer.findings, kind=said.kind)
-            if writer.done:
-                start = writer.done
-                continue
-        writer.append(said.prob.numpy(), said.maps.numpy(), frames, films.sizes[here])
-        start, batches = writer.done, batches + 1
-        if batches % FLUSH_EVERY == 0:
+    try:
+        while start < len(readable):
+            here = readable[start : start + batch_size]
+            frames = films.frames[here]
+            said = explain_pixels(localizer, films.pixels(here), frames)
+            if writer is None:
+                writer = PredictionsWriter(out, meta=meta, images=names, findings=localizer.findings, kind=said.kind)
+                if writer.done:
+                    start = writer.done
+                    continue
+            writer.append(said.prob.numpy(), said.maps.numpy(), frames, films.sizes[here])
+            start, batches = writer.done, batches + 1
+            if batches % FLUSH_EVERY == 0:
+                writer.flush()
+            if on_film:
+                on_film(start, len(readable))
+    finally:
+        if writer is not None:
             writer.flush()
-        if on_film:
-            on_film(start, len(readable))
     if writer is not None:
         writer.finish()
     return len(readable)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,21 +98,34 @@ class PredictionsWriter:
     def _resume(self) -> None:
         path = self.folder / "progress.json"
         if path.is_file():
-            progress = json.loads(path.read_text(encoding="utf-8"))
-            if progress["key"] == self._key:
-                self.done = int(progress["done"])
-                self._small = dict(np.load(self.folder / "progress.npz"))
-                self._maps = np.load(self.folder / "maps.npy", mmap_mode="r+")
-            else:
-                path.unlink()
+            try:
+                progress = json.loads(path.read_text(encoding="utf-8"))
+                if progress["key"] == self._key:
+                    with np.load(self.folder / "progress.npz") as saved:
+                        small = {name: saved[name] for name in self._small}
+                    maps = np.load(self.folder / "maps.npy", mmap_mode="r+")
+                    self._small, self._maps, self.done = small, maps, int(progress["done"])
+                    return
+            except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
+                # Progress that was itself damaged by the stop is no progress: the films are predicted again.
+                pass
+            path.unlink()
 
     def append(
         self, prob: NDArray[np.float32], maps: NDArray[np.floating[Any]], frames: FloatArray, sizes: NDArray[np.int64]
     ) -> None:
-        """Add the next n films: prob (n, C), maps (n, C, h, w), frames (n, 2, 3), sizes (n, 2)."""
+        """Add the next n films: prob (n, C), maps (n, C, h, w), frames (n, 2, 3), sizes (n, 2).
+
+        Raises:
+            PredictionsError: a probability is not in [0, 1].
+            OSError: the disk has no room for the maps of all films.
+        """
+        outside = ~((prob >= 0) & (prob <= 1)).all(axis=1)
+        if outside.any():
+            film = self.images[self.done + int(outside.argmax())]
+            raise PredictionsError(f"{film}: prob must be in [0, 1]; got {prob[outside][0].tolist()}. Train again.")
         if self._maps is None:
-            shape = (len(self.images), *maps.shape[1:])
-            self._maps = np.lib.format.open_memmap(self.folder / "maps.npy", "w+", np.float16, shape)
+            self._maps = self._new_maps((len(self.images), *maps.shape[1:]))
         here = slice(self.done, self.done + len(prob))
         # float16 ends at 65504; evidence beyond it keeps its order as the largest finite value.
         self._maps[here] = np.clip(maps, -65504, 65504)
@@ -118,11 +133,22 @@ class PredictionsWriter:
             self._small[name][here] = value
         self.done += len(prob)
 
+    def _new_maps(self, shape: tuple[int, ...]) -> NDArray[np.float16]:
+        path = self.folder / "maps.npy"
+        maps = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        if hasattr(os, "posix_fallocate"):
+            # A map over a hole in a file kills the process when the disk fills up; room taken at once is an error.
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return maps
+
     def flush(self) -> None:
         """Make what was appended survive a kill."""
         if self._maps is not None and self.done:
             self._maps.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not show
-            np.savez(self.folder / "progress.npz", allow_pickle=False, **self._small)
+            part = self.folder / "progress.part.npz"
+            np.savez(part, allow_pickle=False, **self._small)
+            part.replace(self.folder / "progress.npz")
             (self.folder / "progress.json").write_text(
                 json.dumps({"key": self._key, "done": self.done}), encoding="utf-8"
             )
@@ -153,7 +179,7 @@ class PredictionsWriter:
             "films": len(self.images),
         }
         (self.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-        for name in ("progress.json", "progress.npz"):
+        for name in ("progress.json", "progress.npz", "progress.part.npz"):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -177,12 +203,13 @@ def read_predictions(folder: Path) -> Predictions:
         )
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta.get("schema") != SCHEMA:
+        if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+            schema = meta.get("schema") if isinstance(meta, dict) else None
             raise PredictionsError(
-                f"{folder}: predictions schema {meta.get('schema')!r}, but this version reads {SCHEMA}. Predict again."
+                f"{folder}: predictions schema {schema!r}, but this version reads {SCHEMA}. Predict again."
             )
         findings = Findings(tuple(meta["findings"]))
-        images, prob = _read_table(folder / "table.csv", len(findings))
+        images, prob = _read_table(folder / "table.csv", findings)
         return Predictions(
             meta,
             images,
@@ -193,14 +220,18 @@ def read_predictions(folder: Path) -> Predictions:
             sizes=np.load(folder / "sizes.npy"),
             kind=meta["kind"],
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, csv.Error) as error:
         raise PredictionsError(
             f"{folder}: damaged predictions folder ({error}). Run `cxrlocus predict` again."
         ) from error
 
 
-def _read_table(path: Path, c: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+def _read_table(path: Path, findings: Findings) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
-    prob = np.array([float(r[2]) for r in rows], dtype=np.float32).reshape(-1, c)
-    return tuple(r[0] for r in rows[::c]), prob
+    images = tuple(r[0] for r in rows[:: len(findings)])
+    # Read by position, so every row must say that it stands where it should: a sorted table would be misread.
+    expected = [[image, finding] for image in images for finding in findings]
+    if [r[:2] for r in rows] != expected or len(set(images)) != len(images):
+        raise ValueError("table.csv must have each film's findings in meta.json's order, each film once")
+    return images, np.array([float(r[2]) for r in rows], dtype=np.float32).reshape(-1, len(findings))

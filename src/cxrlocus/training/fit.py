@@ -69,8 +69,12 @@ class FitConfig:
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "optimizer": (self.optimizer in ("adamw", "adam", "sgd"), "adamw, adam or sgd"),
             "schedule": (self.schedule in ("cosine", "constant"), "cosine or constant"),
-            "lr": (self.lr > 0, "positive"),
+            "lr": (0 < self.lr < math.inf, "positive"),
+            "head_lr": (0 < self.head_lr < math.inf, "positive"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
+            "clip": (0 <= self.clip < math.inf, "at least 0"),
+            "patience": (self.patience >= 0, "at least 0"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -86,6 +90,7 @@ class Progress:
     best: float | None = None
     best_epoch: int = -1
     figures: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
 
 
 def fit(
@@ -150,7 +155,7 @@ def fit(
             seconds = time.perf_counter() - started
             if fabric.is_global_zero:
                 _log(folder, {"epoch": progress.epoch, **losses, **figures, "seconds": round(seconds, 2)})
-            progress.epoch, progress.step = progress.epoch + 1, 0
+            progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
             save()
             if interrupt.asked and progress.epoch < config.epochs:
                 raise KeyboardInterrupt
@@ -173,7 +178,8 @@ def _train_epoch(
     save: Callable[[], None],
     on_step: OnStep | None,
 ) -> dict[str, float]:
-    steps, sums = len(loader), dict[str, Tensor]()
+    steps = len(loader)
+    sums = {name: torch.tensor(value, device=fabric.device) for name, value in progress.sums.items()}
     for batch in loader.batches(progress.epoch, start_step=progress.step):
         done = progress.epoch * steps + progress.step
         torch.manual_seed(seed * 1_000_003 + done)
@@ -191,6 +197,7 @@ def _train_epoch(
                 done + 1, config.epochs * steps, f"epoch {progress.epoch + 1}/{config.epochs}{_best(progress, config)}"
             )
         if interrupt.asked:
+            progress.sums = {name: float(value) for name, value in sums.items()}
             save()
             raise KeyboardInterrupt
     means = {name: float(total) / steps for name, total in sums.items()}
@@ -252,8 +259,9 @@ def _keep_best(
         raise ConfigError(f"select must be one of the validation figures {', '.join(figures)}; got {config.select!r}.")
     value = figures[config.select]
     sign = 1.0 if config.higher_is_better else -1.0
-    # A figure that is undefined (no positive film in the validation part, say) cannot choose: the latest epoch is kept.
-    if math.isnan(value) or progress.best is None or sign * value > sign * progress.best:
+    # While no epoch had a defined figure (no positive film in the validation part, say) the latest epoch is kept; an
+    # undefined figure never replaces a defined one.
+    if progress.best is None or sign * value > sign * progress.best:
         progress.best, progress.best_epoch = (None if math.isnan(value) else value), progress.epoch
         progress.figures = {k: v for k, v in figures.items() if not math.isnan(v)}
         if fabric.is_global_zero:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from cxrlocus.errors import ConfigError
 
@@ -43,15 +44,27 @@ def make_fabric(
 
     Several devices on one machine are started by Fabric itself; several nodes by running the same command on each with
     MASTER_ADDR, MASTER_PORT and NODE_RANK set, or under torchrun or SLURM, as Fabric documents.
+
+    Raises:
+        ConfigError: there is no such accelerator here, or not as many devices.
     """
+    if devices < 1 or nodes < 1:
+        raise ConfigError(f"devices and nodes must be at least 1; got {devices} and {nodes}.")
     several = devices * nodes > 1
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if several else "auto",
-        precision="bf16-mixed" if resolve_precision(precision) == "bf16" else "32-true",
-    )
+    mixed = resolve_precision(precision) == "bf16"
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if several else "auto",
+            precision="bf16-mixed" if mixed else "32-true",
+        )
+    except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"accelerator={accelerator} with devices={devices} is not to be had here ({reason}). Use accelerator=auto."
+        ) from error
     fabric.launch()
     return fabric
 

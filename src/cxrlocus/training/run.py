@@ -8,6 +8,7 @@ split.json               the validation films that were held out, with the list'
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -61,7 +62,7 @@ def open_run(folder: Path, info: RunInfo) -> None:
     """
     path = folder / "run.json"
     if path.is_file():
-        before, now = asdict(read_run(folder)), asdict(info)
+        before, now = asdict(read_run(folder)), _as_json(asdict(info))
         other = [k for k in now if k not in ("machine", "version") and now[k] != before[k]]
         if other:
             detail = f"{other[0]} is {before[other[0]]!r} there and {now[other[0]]!r} here"
@@ -102,9 +103,16 @@ def stage_done(folder: Path, config: Mapping[str, Any], seed: int) -> bool:
     if not path.is_file():
         return False
     manifest = read_json(path)
-    if manifest.get("config") != config or manifest.get("seed") != seed:
+    done = (manifest.get("config"), manifest.get("seed")) if isinstance(manifest, dict) else None
+    if done != (_as_json(dict(config)), seed):
         raise RunError(f"{folder}: this stage was done with another configuration. Choose another --out.")
     return True
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """What the value is once written and read: a tuple in a Config comes back as a list."""
+    same: dict[str, Any] = json.loads(json.dumps(value))
+    return same
 
 
 def file_hash(path: Path) -> str:

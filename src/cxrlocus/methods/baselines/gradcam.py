@@ -62,34 +62,49 @@ class GradCamLocalizer:
         self.findings, self.size, self.fit = localizer.findings, localizer.size, localizer.fit
 
     def explain(self, images: Tensor, frames: FloatArray) -> Explained:
-        """Probabilities and gradient maps, on the CPU in float32."""
+        """Probabilities and gradient maps, on the CPU in float32.
+
+        Raises:
+            ConfigError: the layer gives no feature grid, or the logits do not come from it.
+        """
         net = self.localizer.net
         was_training = net.training
         net.eval()
         try:
             with torch.enable_grad(), _captured(self.layer) as seen:
                 logits = self.localizer.logits(images.requires_grad_(False))
-                activations = seen[-1]
-                maps = []
-                for c in range(logits.shape[1]):
-                    last = c == logits.shape[1] - 1
-                    (gradients,) = torch.autograd.grad(logits[:, c].sum(), activations, retain_graph=not last)
-                    maps.append(self.attribution(activations.detach().float(), gradients.float()))
+                maps = self._maps(logits, seen)
         finally:
             net.train(was_training)
         prob = torch.sigmoid(logits.detach().float()).cpu()
         return Explained(prob, torch.stack(maps, dim=1).cpu(), frames, "logit")
+
+    def _maps(self, logits: Tensor, seen: list[Tensor]) -> list[Tensor]:
+        if not seen or seen[-1].ndim != 4:
+            got = f"gave {tuple(seen[-1].shape)}" if seen else "was not used"
+            raise ConfigError(f"layer must give features (N, D, h, w) that the logits come from; it {got}.")
+        maps, activations = [], seen[-1]
+        for c in range(logits.shape[1]):
+            last = c == logits.shape[1] - 1
+            (gradients,) = torch.autograd.grad(
+                logits[:, c].sum(), activations, retain_graph=not last, materialize_grads=True
+            )
+            maps.append(self.attribution(activations.detach().float(), gradients.float()))
+        return maps
 
 
 @contextmanager
 def _captured(layer: nn.Module) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def keep(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ConfigError(f"layer must give one tensor of features; {type(module).__name__} gives something else.")
         # A leaf of its own: gradients are taken down to here and no further, so layers below cost nothing.
         leaf = output.detach().requires_grad_(True)
         seen.append(leaf)
-        return leaf
+        # A copy goes on, because the next layer may work in place (ReLU) and a leaf must not be overwritten.
+        return leaf.clone()
 
     handle = layer.register_forward_hook(keep)
     try:

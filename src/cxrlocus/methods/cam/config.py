@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,7 @@ class CamConfig(FitConfig):
             raise ConfigError(f"size must be a positive multiple of 32 pixels; got {self.size}.")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction must be in (0, 1); got {self.val_fraction}.")
-        if self.lse_r <= 0:
+        if not 0 < self.lse_r < math.inf:
             raise ConfigError(f"lse_r must be positive; got {self.lse_r}.")
 
 

@@ -1,0 +1,1 @@
+"""Measures, in numpy alone: pure functions of arrays; an undefined measure is NaN."""

@@ -1,0 +1,326 @@
+"""The report: one HTML page that holds everything it shows, and computes none of the numbers it shows."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError
+from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols.result import Result
+from cxrlocus.regions.detections import Detections
+from cxrlocus.report.figures import Roc, accuracy_figure, roc_figure, small_multiples
+from cxrlocus.report.gallery import Case, Tile, cases, choose, missed, spread, tile
+from cxrlocus.report.published import published_results
+from cxrlocus.report.remarks import remarks
+from cxrlocus.report.tables import (
+    SUMMARIES,
+    Pivot,
+    Row,
+    digits_of,
+    grouped,
+    interval,
+    number,
+    pivot,
+    short_names,
+    thresholds,
+)
+
+PAGE = "report.html"
+"""The page's file name."""
+
+MAIN_THRESHOLD = 0.3
+"""The overlap of the headline and of the first table."""
+
+MOST_GALLERIES = 3
+MOST_MISSED = 12
+
+POLICIES = {
+    "fixed": "map threshold fixed beforehand",
+    "validation": "map threshold chosen on boxes of other patients",
+    "oracle": "map threshold chosen on the test boxes themselves: an upper bound",
+}
+
+QUANTITIES = {
+    "accuracy_iou": "Accuracy by IoU",
+    "accuracy_iobb": "Accuracy by IoBB",
+    "afp": "Average false positives, by IoU",
+    "afp_labelled": "Average false positives on films labelled with the finding, by IoU",
+    "afp_iobb": "Average false positives, by IoBB",
+    "auroc": "AUROC of the labels",
+}
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one method or control brings to the page.
+
+    Args:
+        predictions: probabilities and maps; None where only boxes are at hand.
+        detections: its boxes.
+        results: what it measured, under one or several policies.
+        is_control: whether it is a control.
+    """
+
+    predictions: Predictions | None
+    detections: Detections
+    results: list[Result]
+    is_control: bool
+
+    @property
+    def label(self) -> str:
+        """Method and variant, as a person reads them."""
+        ours = next((r for r in self.results if r.source == "ours"), None)
+        meta: Mapping[str, Any] = {} if self.predictions is None else self.predictions.meta
+        method = ours.method if ours else str(meta.get("method", "boxes"))
+        variant = ours.variant if ours else str(meta.get("variant", ""))
+        return f"{method} ({variant})" if variant else method
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the page: its threshold in words, the pivot, and its rows as methods, controls and papers."""
+
+    title: str
+    table: Pivot
+    groups: list[tuple[Row, ...]]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A method's main number beside the best control that has not seen the test boxes."""
+
+    row: Row
+    cell: Result
+    control: tuple[Row, Result] | None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the method's value is above the control's."""
+        return self.control is not None and self.cell.value > self.control[1].value
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A method's films: by finding the chosen ones and how many there were, then those in which nothing was found."""
+
+    label: str
+    findings: list[tuple[str, int, list[Tile]]]
+    missed: list[Tile]
+    missed_count: int
+    case_count: int
+
+
+def write_report(out: Path, *, index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> Path:
+    """Write the page of a set of methods and controls, measured on the same films.
+
+    Args:
+        out: the folder; the page in it is ``report.html``.
+        index: the films, with their labels and true boxes.
+        entries: one for each method or control; the first method is the one the page is about.
+        about: what was run, shown as it is: "seed", "machine", "software", "date", ...
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfigError: there is no entry, or the folder cannot be written.
+        ValueError: an entry's Results contradict one another.
+    """
+    page = out / PAGE
+    text = render(index, entries, about)
+    partial = page.with_suffix(f".{os.getpid()}.part")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(page)
+    except OSError as error:
+        raise ConfigError(f"{page}: the page cannot be written ({error.strerror}). Give a folder with room.") from error
+    finally:
+        if partial.exists():
+            partial.unlink()
+    return page
+
+
+def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> str:
+    """The page's HTML, with styles and pictures inside it.
+
+    Raises:
+        ConfigError: there is no entry.
+        ValueError: an entry's Results contradict one another.
+    """
+    if not entries:
+        raise ConfigError("entries must hold a method or a control; got none. Evaluate some predictions first.")
+    entries = distinct(entries)
+    results = [r for entry in entries for r in entry.results]
+    controls = frozenset(r.method for entry in entries if entry.is_control for r in entry.results)
+    papers = published_results() if index.dataset == "nih" else []
+    galleries = [_gallery(e, index) for e in [e for e in entries if not e.is_control][:MOST_GALLERIES]]
+    found = [c for c in _columns(results) if c not in SUMMARIES]
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    environment.globals.update(
+        number=number, interval=interval, digits_of=digits_of, isnan=math.isnan, policies=POLICIES, grouped=grouped,
+        short_names=short_names
+    )
+    return environment.get_template("page.html").render(
+        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        index=index,
+        about=about,
+        entries=entries,
+        runs=_runs(entries),
+        used=list(dict.fromkeys(r.policy for e in entries if not e.is_control for r in e.results if r.policy)),
+        headlines=headlines(_table(results, "accuracy_iou", controls)),
+        main=_table([*results, *(p for p in papers if p.protocol == "wang2017")], "accuracy_iou", controls),
+        others=_sections(results, controls),
+        published=_sections(papers, ()),
+        afps=_table(results, "afp", controls),
+        areas=pivot(results, "auroc", controls=controls),
+        curves=accuracy_figure(results, "accuracy_iou", "IoU must exceed", controls),
+        panels=small_multiples(results, "accuracy_iou", "IoU must exceed", found, controls),
+        rocs=roc_figure(_rocs(entries, index)),
+        galleries=galleries,
+        remarks=[
+            *remarks(index, [e.detections for e in entries], [(g.label, g.case_count) for g in galleries]),
+            *_hidden(entries),
+        ],
+    )
+
+
+def distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, with a number in the variant of those that claim the name of an earlier one.
+
+    Two trainings of one method differ only by seed or checkpoint, and their numbers must not fall into one row.
+    """
+    values: dict[tuple[object, ...], float] = {}
+    out = []
+    for entry in entries:
+        run, named = 1, entry.results
+        while any(_differ(values.get(_cell_of(r), r.value), r.value) for r in named):
+            run += 1
+            named = [_numbered(r, run) for r in entry.results]
+        values.update((_cell_of(r), r.value) for r in named)
+        out.append(replace(entry, results=named))
+    return out
+
+
+def headlines(table: Pivot) -> list[Headline]:
+    """A headline for each method in a table of accuracies that has a mean."""
+    rows = [(row, table.value(row, "mean")) for row in table.rows if row.source != "paper"]
+    rated = [(row, cell) for row, cell in rows if cell is not None and not math.isnan(cell.value)]
+    fair = [(row, cell) for row, cell in rated if row.is_control and not row.is_oracle]
+    best = max(fair, key=lambda pair: pair[1].value, default=None)
+    return [Headline(row, cell, best) for row, cell in rated if not row.is_control]
+
+
+def _cell_of(r: Result) -> tuple[object, ...]:
+    at = None if math.isnan(r.threshold) else r.threshold
+    return (r.protocol, r.method, r.variant, r.policy, r.dataset, r.source, r.finding, r.quantity, at)
+
+
+def _differ(a: float, b: float) -> bool:
+    return a != b and not (math.isnan(a) and math.isnan(b))
+
+
+def _numbered(result: Result, run: int) -> Result:
+    return replace(result, variant=f"{result.variant} run {run}".strip())
+
+
+def _columns(results: Sequence[Result]) -> tuple[str, ...]:
+    at = _main_threshold(results, "accuracy_iou")
+    return pivot([r for r in results if r.source != "paper"], "accuracy_iou", at).columns
+
+
+def _main_threshold(results: Sequence[Result], quantity: str) -> float:
+    there = thresholds(results, quantity)
+    return min(there, key=lambda t: abs(t - MAIN_THRESHOLD), default=MAIN_THRESHOLD)
+
+
+def _table(results: Sequence[Result], quantity: str, controls: frozenset[str]) -> Pivot:
+    ours = [r for r in results if r.source != "paper"]
+    return pivot(results, quantity, _main_threshold(ours, quantity), controls)
+
+
+def _runs(entries: Sequence[Entry]) -> list[tuple[str, bool, list[tuple[str, str]]]]:
+    """What each predictions folder says of itself, once, however many policies it was measured under."""
+    runs: dict[int, tuple[str, bool, list[tuple[str, str]]]] = {}
+    for entry in entries:
+        if entry.predictions is not None:
+            meta = [(key, _shown(value)) for key, value in entry.predictions.meta.items()]
+            runs.setdefault(id(entry.predictions), (entry.label, entry.is_control, meta))
+    return list(runs.values())
+
+
+def _hidden(entries: Sequence[Entry]) -> list[str]:
+    hidden = [e.label for e in entries if not e.is_control][MOST_GALLERIES:]
+    return [f"The films of {', '.join(hidden)} are not shown; their numbers are."] if hidden else []
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(inner) for inner in value)
+    return str(value)
+
+
+def _sections(results: Sequence[Result], controls: Sequence[str] | frozenset[str]) -> list[tuple[str, list[Section]]]:
+    """Every quantity's tables, one a threshold, but for the AUROC, which has none."""
+    out = []
+    for quantity, title in QUANTITIES.items():
+        tables = [pivot(results, quantity, at, controls) for at in (thresholds(results, quantity) or (math.nan,))]
+        sections = [Section(_threshold_title(t), t, grouped(t)) for t in tables if t.rows]
+        if sections:
+            out.append((title, sections))
+    return out
+
+
+def _threshold_title(table: Pivot) -> str:
+    if math.isnan(table.threshold):
+        return ""
+    return f"{'IoBB' if table.quantity.endswith('iobb') else 'IoU'} > {table.threshold:g}"
+
+
+def _rocs(entries: Sequence[Entry], index: Index) -> dict[str, list[Roc]]:
+    """The methods' probabilities by finding, for films whose label says anything of it."""
+    curves: dict[str, list[Roc]] = {}
+    seen: list[Predictions] = []
+    for entry in entries:
+        predictions = entry.predictions
+        if entry.is_control or predictions is None or any(predictions is other for other in seen):
+            continue
+        seen.append(predictions)
+        rows = [(i, index.position[name]) for i, name in enumerate(predictions.images) if name in index.position]
+        for finding in (f for f in index.findings if f in predictions.findings):
+            c, k = index.findings.index(finding), predictions.findings.index(finding)
+            known = [(i, at) for i, at in rows if index.known[at, c]]
+            area = next((r for r in entry.results if r.quantity == "auroc" and r.finding == finding), None)
+            target, score = index.target[[at for _, at in known], c], predictions.prob[[i for i, _ in known], k]
+            curves.setdefault(finding, []).append(Roc(entry.label, target, score, area))
+    return curves
+
+
+def _gallery(entry: Entry, index: Index) -> Gallery:
+    every = cases(index, entry.detections)
+    nothing = missed(every)
+    findings = []
+    for finding in index.findings:
+        tiles = [_tile(c, caption, entry, index) for caption, c in choose(every, finding)]
+        if tiles:
+            findings.append((finding, sum(c.finding == finding for c in every), tiles))
+    shown = [_tile(c, "nothing found", entry, index) for c in spread(nothing, index.findings, MOST_MISSED)]
+    policies = dict.fromkeys(r.policy for r in entry.results if r.quantity.startswith("accuracy"))
+    return Gallery(", ".join((entry.label, *policies)), findings, shown, len(nothing), len(every))
+
+
+def _tile(case: Case, caption: str, entry: Entry, index: Index) -> Tile:
+    return tile(case, caption, index.records[index.position[case.image]], entry.predictions)

@@ -1,0 +1,196 @@
+"""The training loop: it learns, keeps the best, stops when it should, and says what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError, CxrlocusError
+from cxrlocus.training import checkpoint
+from cxrlocus.training.fit import FitConfig, make_optimizer, rate_factor, set_lr
+
+QUICK = FitConfig(epochs=2, batch_size=8, lr=1e-2, precision="fp32")
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_loss_falls_on_planted_squares(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    loader = tiny.make_loader(planted.split("train"), cache)
+    config = FitConfig(epochs=24, batch_size=8, lr=2e-2, precision="fp32")
+    tiny.train(fabric, tiny.make_net(), loader, tmp_path, config)
+    losses = [row["bce"] for row in log_of(tmp_path)]
+    chance = math.log(2)
+    assert losses[0] > 0.9 * chance
+    assert losses[-1] < 0.6 * chance
+
+
+def test_the_checkpoint_is_the_best_epochs(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    loader, seen = tiny.make_loader(planted, cache), []
+    net = tiny.make_net()
+
+    class Noting(tiny.Figures):
+        def __call__(self) -> dict[str, float]:
+            seen.append({k: v.clone() for k, v in net.state_dict().items()})
+            return dict(super().__call__())
+
+    config = FitConfig(epochs=4, batch_size=8, precision="fp32")
+    progress = tiny.train(fabric, net, loader, tmp_path, config, validate=Noting(0.6, 0.8, 0.7, 0.8))
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert progress.best_epoch == 1
+    assert progress.figures == {"auroc": 0.8}
+    assert all(torch.equal(kept[k], v) for k, v in seen[1].items())
+    assert not all(torch.equal(kept[k], v) for k, v in seen[3].items())
+
+
+@pytest.mark.parametrize(
+    ("higher", "figures", "best"),
+    [
+        (True, (0.6, 0.8, 0.7), 1),
+        (False, (0.6, 0.8, 0.7), 0),
+        (True, (math.nan, math.nan, math.nan), 2),
+        (True, (math.nan, 0.6, 0.5), 1),
+        (True, (0.6, math.nan, 0.5), 0),
+    ],
+)
+def test_the_best_epoch_by_the_figure(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path, higher: bool, figures: tuple[float, ...], best: int
+) -> None:
+    config = FitConfig(epochs=3, batch_size=32, higher_is_better=higher, precision="fp32")
+    validate = tiny.Figures(*figures)
+    progress = tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate)
+    assert progress.best_epoch == best
+
+
+def test_patience_stops(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    config = FitConfig(epochs=9, batch_size=32, patience=2, precision="fp32")
+    validate = tiny.Figures(0.5, 0.6, 0.6, 0.6, 0.9)
+    progress = tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate)
+    assert (progress.epoch, progress.best_epoch) == (4, 1)
+    assert (tmp_path / "manifest.json").is_file()
+
+
+def test_the_folder_holds_what_it_should(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    loader = tiny.make_loader(planted, cache)
+    tiny.train(fabric, tiny.make_net(), loader, tmp_path, QUICK, on_step=lambda done, total, _: steps.append((done, total)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "manifest.json", "weights.safetensors"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["seed"] == 11
+    assert manifest["config"]["lr"] == 1e-2
+    assert manifest["progress"]["epoch"] == 2
+    assert steps == [(k + 1, 12) for k in range(12)]
+    assert [row["epoch"] for row in log_of(tmp_path)] == [0, 1]
+
+
+def test_a_loss_that_is_not_finite_is_an_error(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    net = tiny.make_net()
+    net.head.bias.data.fill_(math.nan)
+    with pytest.raises(CxrlocusError, match=r"loss is not finite in epoch 1 .*Lower lr \(now 0.01\)"):
+        tiny.train(fabric, net, tiny.make_loader(planted, cache), tmp_path, QUICK)
+    assert not (tmp_path / "manifest.json").exists()
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_figure_that_is_not_there_cannot_choose(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
+    config = FitConfig(epochs=1, batch_size=32, select="dice", precision="fp32")
+    with pytest.raises(ConfigError, match="select must be one of the validation figures auroc; got 'dice'"):
+        tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config)
+
+
+def test_a_full_disk_is_an_error_and_what_was_written_stands(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, save, full = tiny.make_loader(planted, cache), checkpoint.save_file, []
+
+    def save_until_full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        full.append(path.name)
+        if len(full) > 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", save_until_full)
+    with pytest.raises(CxrlocusError, match=r"weights.safetensors: cannot be written .*No space left on device"):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path / "full", QUICK)
+    assert load_file(tmp_path / "full" / "weights.safetensors")
+    monkeypatch.undo()
+    tiny.train(fabric, tiny.make_net(seed=9), loader, tmp_path / "full", QUICK, validate=tiny.Figures(0.6))
+    tiny.train(fabric, tiny.make_net(), loader, tmp_path / "never", QUICK)
+    one, other = (load_file(tmp_path / name / "weights.safetensors") for name in ("full", "never"))
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_only_matrices_decay_and_the_head_has_its_own_rate(optimizer: str) -> None:
+    net = tiny.make_net()
+    config = FitConfig(optimizer=optimizer, lr=0.1, head_lr=5.0, weight_decay=0.3)  # type: ignore[arg-type]  # a Literal
+    made = make_optimizer(net, list(net.head.parameters()), config)
+    rates = {id(p): (g["lr"], g["weight_decay"]) for g in made.param_groups for p in g["params"]}
+    assert len(rates) == len(list(net.parameters()))
+    for name, parameter in net.named_parameters():
+        expected = (0.5 if name.startswith("head") else 0.1, 0.3 if name in {"head.weight", "body.0.weight", "body.3.weight"} else 0.0)
+        assert rates[id(parameter)] == pytest.approx(expected), name
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    net = tiny.make_net()
+    net.body.requires_grad_(False)
+    made = make_optimizer(net, (), FitConfig())
+    assert {id(p) for g in made.param_groups for p in g["params"]} == {id(p) for p in net.head.parameters()}
+
+
+def test_set_lr_scales_each_groups_peak() -> None:
+    net = tiny.make_net()
+    made = make_optimizer(net, list(net.head.parameters()), FitConfig(lr=0.1, head_lr=5.0))
+    for factor in (0.5, 0.1):
+        set_lr(made, factor)
+        assert sorted({round(g["lr"], 9) for g in made.param_groups}) == pytest.approx([0.1 * factor, 0.5 * factor])
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    config = FitConfig(warmup=0.2)
+    rates = [rate_factor(step, 50, config) for step in range(50)]
+    assert rates[:10] == pytest.approx([k / 10 for k in range(1, 11)])
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    # python -c "import math; print(.5*(1+math.cos(math.pi*20/40)), .5*(1+math.cos(math.pi*39/40)))"
+    assert rates[30] == pytest.approx(0.5)
+    assert rates[49] == pytest.approx(0.0015413331334360181)
+
+
+def test_a_constant_rate_stays() -> None:
+    config = FitConfig(warmup=0.0, schedule="constant")
+    assert [rate_factor(step, 5, config) for step in range(5)] == [1.0] * 5
+
+
+@given(st.integers(1, 200), st.floats(0, 0.99), st.sampled_from(["cosine", "constant"]))
+def test_the_rate_is_a_share_of_its_peak(steps: int, warmup: float, schedule: str) -> None:
+    config = FitConfig(warmup=warmup, schedule=schedule)  # type: ignore[arg-type]  # a Literal
+    rates = [rate_factor(step, steps, config) for step in range(steps)]
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert rates[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0), ("batch_size", 0), ("optimizer", "lion"), ("schedule", "step"), ("lr", 0.0), ("lr", -1.0),
+        ("lr", math.nan), ("lr", math.inf), ("head_lr", 0.0), ("weight_decay", -0.1), ("warmup", 1.0), ("warmup", -0.1),
+        ("clip", -1.0), ("patience", -1),
+    ],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must be .*; got "):
+        FitConfig(**{name: value})  # type: ignore[arg-type]  # wrong on purpose

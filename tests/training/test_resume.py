@@ -1,0 +1,136 @@
+"""A training that was stopped and goes on ends with the weights, bit for bit, of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from torch import nn
+
+from cxrlocus.data.loader import Loader
+from cxrlocus.data.records import Index
+from cxrlocus.data.transforms import Augmentation
+from cxrlocus.errors import RunError
+from cxrlocus.models.backbones import Backbone
+from cxrlocus.models.camnet import CamNet
+from cxrlocus.training.fit import FitConfig
+from cxrlocus.training.interrupt import Interrupt
+
+STEPS = 5
+CONFIG = FitConfig(epochs=3, batch_size=8, lr=1e-2, precision="fp32")
+
+
+class CamLogits(nn.Module):
+    """The real network, with dropout before its head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cam, self.drop = CamNet(Backbone("test_resnet"), 2), nn.Dropout2d(0.2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.cam.classify(self.drop(self.cam.backbone(images)))
+
+
+@pytest.fixture(scope="module")
+def loader(planted: Index, cache: Path) -> Loader:
+    made = tiny.make_loader(planted.split("train"), cache, augmentation=Augmentation())
+    assert len(made) == STEPS
+    return made
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def log_without_times(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def interrupted(fabric: Fabric, loader: Loader, folder: Path, steps: tuple[int, ...], config: FitConfig) -> None:
+    """Train, pressing Ctrl-C after each of these steps, and go on each time from a fresh network."""
+    figures = tiny.Figures(0.5, 0.6, 0.7)
+    for step in steps:
+        stop = tiny.stop_after(step)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(fabric, tiny.make_net(steps[0]), loader, folder, config, validate=figures, on_step=stop)
+        torch.manual_seed(999)
+    tiny.train(fabric, tiny.make_net(seed=77), loader, folder, config, validate=figures)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("steps", [(7,), (5,), (3, 9, 14)], ids=["mid-epoch", "end-of-epoch", "thrice"])
+def test_stopped_and_resumed_is_bit_identical(
+    fabric: Fabric, loader: Loader, tmp_path: Path, steps: tuple[int, ...], optimizer: str
+) -> None:
+    config = FitConfig(epochs=3, batch_size=8, lr=1e-2, precision="fp32", optimizer=optimizer)  # type: ignore[arg-type]  # a Literal
+    first = tiny.make_net(steps[0])
+    tiny.train(fabric, first, loader, tmp_path / "straight", config, validate=tiny.Figures(0.5, 0.6, 0.7))
+    interrupted(fabric, loader, tmp_path / "stopped", steps, config)
+    assert same(weights(tmp_path / "straight"), weights(tmp_path / "stopped"))
+    assert log_without_times(tmp_path / "straight") == log_without_times(tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_real_network_resumes_bit_identically(loader: Loader, tmp_path: Path, precision: str, channels_last: bool) -> None:
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]  # a Literal
+    fabric.launch()
+    config = FitConfig(epochs=2, batch_size=8, lr=1e-3, channels_last=channels_last)
+    tiny.train(fabric, CamLogits(), loader, tmp_path / "straight", config)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, CamLogits(), loader, tmp_path / "stopped", config, on_step=tiny.stop_after(7), validate=tiny.Figures(0.5))
+    tiny.train(fabric, CamLogits(), loader, tmp_path / "stopped", config, validate=tiny.Figures(0.6))
+    assert same(weights(tmp_path / "straight"), weights(tmp_path / "stopped"))
+
+
+def test_another_seed_trains_something_else(fabric: Fabric, loader: Loader, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path / str(seed), CONFIG, seed=seed)
+    assert not same(weights(tmp_path / "1"), weights(tmp_path / "2"))
+
+
+def test_the_best_epoch_survives_a_stop(fabric: Fabric, loader: Loader, tmp_path: Path) -> None:
+    net = tiny.make_net()
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, net, loader, tmp_path, CONFIG, validate=tiny.Figures(0.9), on_step=tiny.stop_after(8))
+    best = weights(tmp_path)
+    progress = tiny.train(fabric, tiny.make_net(), loader, tmp_path, CONFIG, validate=tiny.Figures(0.5))
+    assert progress.best_epoch == 0
+    assert progress.figures == {"auroc": 0.9}
+    assert same(weights(tmp_path), best)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "other"])
+def test_a_damaged_resume_file_is_named(fabric: Fabric, loader: Loader, tmp_path: Path, damage: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path, CONFIG, on_step=tiny.stop_after(2))
+    path = tmp_path / "resume.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif damage == "text":
+        path.write_text("nonsense", encoding="utf-8")
+    net = CamLogits() if damage == "other" else tiny.make_net()
+    with pytest.raises(RunError, match=r"resume.safetensors: cannot be resumed from .*Delete the file"):
+        tiny.train(fabric, net, loader, tmp_path, CONFIG)
+
+
+def test_the_second_interrupt_stops_at_once_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
