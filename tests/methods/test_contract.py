@@ -224,7 +224,7 @@ def test_cam_starts_from_the_weights_of_a_file(planted: Index, cache: Path, fabr
     torch.manual_seed(7)
     net = timm.create_model("test_resnet", num_classes=10)
     save_file(net.state_dict(), tmp_path / "init.safetensors")
-    init, still = tmp_path / "init.safetensors", {"epochs": "1", "lr": "1e-12"}
+    init, still = tmp_path / "init.safetensors", {"epochs": "1", "lr": "1e-12", "stem": "repeat"}
     folder = contract.train_tiny("cam", planted, tmp_path / "run", cache, fabric, init=init, **still)
     trained = load_file(folder / "base" / "weights.safetensors")
     for name, parameter in net.named_parameters():

@@ -8,12 +8,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cxrlocus import __version__
 from cxrlocus.errors import CxrlocusError
 
-VERBS = ("demo", "data", "train", "predict", "evaluate", "report")
+VERBS = ("demo", "data", "train", "predict", "evaluate", "report", "study")
 """Every verb; each is a module here with HELP, EXAMPLE, add_arguments(parser) and run(args) -> exit status."""
 
 TOP_EXAMPLE = """examples:
@@ -60,6 +61,21 @@ def make_parser() -> Parser:
     return parser
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one command.
+
+    argparse takes a list of files only up to the next option; files after it are added here, so that
+    `predict RUN --out PRED a.png` means the same as `predict RUN a.png --out PRED`.
+    """
+    parser = make_parser()
+    args, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(args, "files") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        getattr(args, args.files).extend(Path(word) for word in rest)
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 for an error, 2 for a usage error, 130 for Ctrl-C.
 
@@ -67,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    args = make_parser().parse_args([a for a in arguments if a != "--debug"])
+    args = parse([a for a in arguments if a != "--debug"])
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

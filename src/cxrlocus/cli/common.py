@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxrlocus.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -52,6 +54,19 @@ def cache_folder(args: argparse.Namespace) -> Path:
 
     folder: Path = args.cache or default_cache_folder()
     return folder
+
+
+def parse_sets(texts: list[str]) -> dict[str, str]:
+    """``["a=1", "b=x"]`` as a dict.
+
+    Raises:
+        ConfigError: a text has no "=".
+    """
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ConfigError(f"--set takes NAME=VALUE; got {name + equals + value!r}.")
+    return {name: value for name, _, value in pairs}
 
 
 def say(line: str) -> None:

@@ -10,7 +10,7 @@ from cxrlocus.cli.common import say
 HELP = "phantom films -> train -> predict -> evaluate -> report.html; no data needed"
 EXAMPLE = "cxrlocus demo --out demo"
 
-FILMS = 2400
+FILMS = 6000
 """Films of the short demo: a quarter of the patients are measured, the rest trained on."""
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder (default demo); a second call goes on in it",
     )
     parser.add_argument(
-        "--full", action="store_true", help="three times the films and twice the pixels: an hour instead of minutes"
+        "--full", action="store_true", help="three times the films, twice the pixels: an hour instead of minutes"
     )
     parser.add_argument("--seed", type=int, default=0)
 
@@ -73,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(films: Path, pred: Path, page: Path) -> int:
-    from cxrlocus.cli import evaluate, make_parser, report
+    from cxrlocus.cli import evaluate, parse, report
     from cxrlocus.cli.common import load_index
 
-    args = make_parser().parse_args(["report", str(pred), "--data", str(films), "--out", str(page)])
+    args = parse(["report", str(pred), "--data", str(films), "--out", str(page)])
     whole = load_index(args)
     scored = evaluate.score_all([pred], args, whole)
     written = report.write_page(scored, whole, args)

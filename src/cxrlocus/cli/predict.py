@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cxrlocus.cli.common import add_cache, add_data, cache_folder, list_dropped, load_index, progress_bar, say
+from cxrlocus.cli.common import add_cache, add_data, cache_folder, list_dropped, load_index, progress_bars, say
 from cxrlocus.errors import ConfigError
 
 if TYPE_CHECKING:
     from cxrlocus.data.records import Index
-    from cxrlocus.types import Findings
 
 HELP = "say where: probabilities and raw maps of films, as a predictions folder"
 EXAMPLE = """cxrlocus predict runs/cam --data NIH --split test --out pred
@@ -20,6 +19,7 @@ EXAMPLE = """cxrlocus predict runs/cam --data NIH --split test --out pred
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
+    parser.set_defaults(files="images")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of `cxrlocus train`")
     parser.add_argument(
         "images", type=Path, nargs="*", metavar="IMAGES", help="PNG, JPEG or DICOM files, or folders of them"
@@ -46,48 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, or go on predicting."""
-    from cxrlocus.data.cache import open_films
-    from cxrlocus.methods import load_run
-    from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
-    from cxrlocus.prediction.predict import predict
-    from cxrlocus.training.run import file_hash
+    from cxrlocus.study.steps import predict_run
 
-    localizer, info = load_run(args.run_folder)
-    if args.maps:
-        localizer = GradCamLocalizer(localizer, args.maps, args.layer)
-    index = _films_asked_for(args, localizer.findings)
-    with progress_bar("films") as on_film:
-        films = open_films(index, size=localizer.size, fit=localizer.fit, folder=cache_folder(args), progress=on_film)
-    weights = sorted(args.run_folder.rglob("weights.safetensors"))
-    meta: dict[str, Any] = {
-        "method": args.maps or info.method,
-        "variant": f"{info.method} {info.variant}".strip() if args.maps else info.variant,
-        "dataset": index.dataset,
-        "split": args.split if args.data else "",
-        "seed": info.seed,
-        "run": args.run_folder.name,
-        "trained_on": info.dataset,
-        "preset": info.preset,
-        "config": dict(info.config),
-        "init": info.init,
-        "weights": {p.parent.name: file_hash(p) for p in weights},
-        "index_hash": index.hash,
-        "hashes": dict(index.hashes),
-        "machine": info.machine,
-        "version": info.version,
-        "unreadable": [[one.item, one.reason] for one in films.unreadable],
-    }
-    with progress_bar("predicting") as on_batch:
-        count = predict(localizer, films, index.images, args.out, meta=meta, batch_size=args.batch, on_film=on_batch)
+    index = _films_asked_for(args)
+    with progress_bars() as bars:
+        films = predict_run(
+            args.run_folder, index, args.out, split=args.split if args.data else "", cache=cache_folder(args),
+            bars=bars, maps=args.maps, layer=args.layer, batch=args.batch,
+        )  # fmt: skip
     list_dropped(films.unreadable, "films could not be read")
-    say(f"predicted: {args.out} ({count} films, {len(localizer.findings)} findings)")
+    say(f"predicted: {args.out} ({int(films.readable.sum())} films)")
     if args.boxes:
         _write_boxes(args.out, args.min_prob)
     return 1 if args.strict and films.unreadable else 0
 
 
-def _films_asked_for(args: argparse.Namespace, findings: Findings) -> Index:
+def _films_asked_for(args: argparse.Namespace) -> Index:
     from cxrlocus.data.records import Index, Record
+    from cxrlocus.training.run import read_run
+    from cxrlocus.types import Findings
 
     if bool(args.images) == bool(args.data):
         raise ConfigError("give either --data ROOT or image files, one of the two.")
@@ -98,6 +75,7 @@ def _films_asked_for(args: argparse.Namespace, findings: Findings) -> Index:
     files = [path for path in paths if not path.is_dir()]
     if not files:
         raise ConfigError(f"no files in {', '.join(map(str, args.images))}.")
+    findings = Findings(tuple(read_run(args.run_folder).findings))
     records = tuple(Record(str(path), path, patient=str(path)) for path in dict.fromkeys(files))
     return Index("files", Path(), findings, records)
 

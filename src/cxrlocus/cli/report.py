@@ -22,6 +22,7 @@ EXAMPLE = "cxrlocus report pred --data NIH --out page"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
+    parser.set_defaults(files="predictions")
     parser.add_argument(
         "predictions", type=Path, nargs="+", metavar="PRED", help="predictions folders or CSVs of boxes"
     )

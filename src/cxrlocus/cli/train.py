@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
-from cxrlocus.cli.common import add_cache, add_data, cache_folder, load_index, progress_bars, say
-from cxrlocus.errors import ConfigError
+from cxrlocus.cli.common import add_cache, add_data, cache_folder, load_index, parse_sets, progress_bars, say
 
 HELP = "train a method from image-level labels"
 EXAMPLE = "cxrlocus train cam --data NIH --out runs/cam --preset cpu --init mobilenetv2_100.safetensors"
@@ -39,61 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training."""
-    from cxrlocus.methods import get_method
-    from cxrlocus.methods.base import Recipe
-    from cxrlocus.training.machine import describe_machine, make_fabric
-    from cxrlocus.training.run import RunInfo, file_hash, open_run
+    from cxrlocus.study.steps import Job, train_run
 
-    method = get_method(args.method)
-    options = parse_sets(args.set)
-    if args.init is not None:
-        options["pretrained"] = "false"
-    config = method.configure(variant=args.variant, preset=args.preset, options=options)
-    index = load_index(args).split("train", "val")
-    info = RunInfo(
-        method=method.name,
-        variant=args.variant,
-        preset=args.preset,
-        config=asdict(config),
-        findings=list(index.findings),
-        dataset=index.dataset,
-        index_hash=index.hash,
-        hashes=dict(index.hashes),
-        seed=args.seed,
-        init=file_hash(args.init) if args.init else "",
-        machine=describe_machine(),
-    )
-    fabric = make_fabric(config.precision, accelerator=args.accelerator, devices=args.devices, nodes=args.nodes)
-    if fabric.is_global_zero:
-        open_run(args.out, info)
-    fabric.barrier()
+    job = Job(
+        args.method, args.variant, args.preset, parse_sets(args.set), args.seed, args.init,
+        args.accelerator, args.devices, args.nodes,
+    )  # fmt: skip
+    index = load_index(args)
     with progress_bars() as bars:
-        method.train(
-            Recipe(
-                args.out,
-                index,
-                config,
-                args.seed,
-                fabric,
-                cache_folder(args),
-                init=args.init,
-                on_step=bars("training") if fabric.is_global_zero else None,
-                on_film=bars("films") if fabric.is_global_zero else None,
-            )
-        )
-    if fabric.is_global_zero:
+        speaks = train_run(job, index, args.out, cache=cache_folder(args), bars=bars)
+    if speaks:
         say(f"trained: {args.out}")
     return 0
-
-
-def parse_sets(texts: list[str]) -> dict[str, str]:
-    """``["a=1", "b=x"]`` as a dict.
-
-    Raises:
-        ConfigError: a text has no "=".
-    """
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise ConfigError(f"--set takes NAME=VALUE; got {name + equals + value!r}.")
-    return {name: value for name, _, value in pairs}

@@ -100,7 +100,9 @@ class CheckReport:
         for c, name in enumerate(self.findings):
             counts = "".join(f"{s.positive[c]:>8}" for s in self.splits)
             area = "-" if np.isnan(self.median_area[c]) else f"{self.median_area[c]:.4f}"
-            rows.append(f"{name:<{width}}{counts}{self.splits[-1].unknown[c]:>10}{self.splits[-1].boxes[c]:>8}{area:>13}")
+            rows.append(
+                f"{name:<{width}}{counts}{self.splits[-1].unknown[c]:>10}{self.splits[-1].boxes[c]:>8}{area:>13}"
+            )
         return [f"{'':<{width}}films labelled so", head, *rows]
 
 

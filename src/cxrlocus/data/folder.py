@@ -19,8 +19,13 @@ BOX_COLUMNS = ("image", "finding", "x", "y", "w", "h")
 
 # CheXpert's code: 1 present, 0 absent, -1 uncertain, empty not mentioned; the last two say nothing.
 CELLS = {
-    "1": "positive", "1.0": "positive", "0": "negative", "0.0": "negative",
-    "-1": "unknown", "-1.0": "unknown", "": "unknown",
+    "1": "positive",
+    "1.0": "positive",
+    "0": "negative",
+    "0.0": "negative",
+    "-1": "unknown",
+    "-1.0": "unknown",
+    "": "unknown",
 }
 
 

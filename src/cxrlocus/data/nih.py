@@ -220,6 +220,4 @@ def _boxes(
     if len(table.header) > 2 and table.header[2].replace(".", "", 1).isdigit():
         raise DataError(f"{path} line 1: must be the header; got {','.join(table.header)!r}. Put the header back.")
     hashes[BOX_FILE] = table.sha256
-    return read_boxes(
-        table, range(6), films=films, findings=findings, aliases=ALIASES, size=FRAME, dropped=dropped
-    )
+    return read_boxes(table, range(6), films=films, findings=findings, aliases=ALIASES, size=FRAME, dropped=dropped)

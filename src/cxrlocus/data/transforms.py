@@ -14,6 +14,7 @@ _DARK = 1e-6
 """Stands for black where a logarithm is taken: far below one of 255 steps."""
 _GROUP_PIXELS = 2_000_000
 
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far an image is changed at random; every number is half the width of a uniform range, 0 turns it off.

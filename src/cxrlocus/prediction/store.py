@@ -101,8 +101,11 @@ class PredictionsWriter:
             try:
                 progress = json.loads(path.read_text(encoding="utf-8"))
                 if progress["key"] == self._key:
-                    with np.load(self.folder / "progress.npz") as saved:
+                    with (self.folder / "progress.npz").open("rb") as file:
+                        saved = np.load(file)
                         small = {name: saved[name] for name in self._small}
+                    # Opened to read first: opened to write, a file that was cut short is filled up with zeros.
+                    np.load(self.folder / "maps.npy", mmap_mode="r")
                     maps = np.load(self.folder / "maps.npy", mmap_mode="r+")
                     self._small, self._maps, self.done = small, maps, int(progress["done"])
                     return

@@ -1,7 +1,7 @@
 """Lists of boxes as plain CSV, so that boxes found by any software can be measured.
 
-    image,finding,x,y,w,h,score         one row a box; x, y its top left corner, w, h its size, in pixels of the frame
-                                        that the data set's own boxes are given in (1024 x 1024 for NIH); score optional
+image,finding,x,y,w,h,score         one row a box; x, y its top left corner, w, h its size, in pixels of the frame
+                                    that the data set's own boxes are given in (1024 x 1024 for NIH); score optional
 """
 
 from __future__ import annotations
@@ -55,8 +55,12 @@ def read_boxes(path: Path, index: Index) -> Detections:
         raise PredictionsError(f"{path}: not a readable CSV of boxes ({error}). Give {','.join(COLUMNS)}.") from error
     image, finding, xyxy, score = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Detections(
-        index.images, index.findings, np.array(image, dtype=np.int64), np.array(finding, dtype=np.int64),
-        np.array(xyxy, dtype=np.float64), np.array(score, dtype=np.float64),
+        index.images,
+        index.findings,
+        np.array(image, dtype=np.int64),
+        np.array(finding, dtype=np.int64),
+        np.array(xyxy, dtype=np.float64),
+        np.array(score, dtype=np.float64),
     )
 
 

@@ -139,12 +139,15 @@ def _case(detections: Detections, index: Index, label: RunLabel, seed: int, resa
     column = np.array([names.index(f) if f in names else -1 for f in index.findings], dtype=np.int64)
     kept = patient[detected.film] >= 0
     return _Case(
-        label, names,
+        label,
+        names,
         strange=tuple(name for name in boxed if name not in names),
         missing=len(np.setdiff1d(films, film_positions(detections, index))),
         truth=truth,
         detected=FilmBoxes(detected.film[kept], detected.finding[kept], detected.xyxy[kept]),
-        patient=patient, column=column, draws=patient_draws(len(patients), resamples, seed),
+        patient=patient,
+        column=column,
+        draws=patient_draws(len(patients), resamples, seed),
     )
 
 
@@ -194,9 +197,7 @@ def _measure(case: _Case, above: FloatArray, below: FloatArray | NDArray[np.int6
     return resampled_ratio(above, below, np.concatenate([once, case.draws]))
 
 
-def _rows(
-    case: _Case, quantity: str, thresholds: tuple[float, ...], samples: FloatArray, n: list[int]
-) -> list[Result]:
+def _rows(case: _Case, quantity: str, thresholds: tuple[float, ...], samples: FloatArray, n: list[int]) -> list[Result]:
     label, (lo, hi) = case.label, interval(samples[1:])
     missing = f"{case.missing} boxed films were not looked at" if case.missing else ""
     only = "only boxes on films whose label names the finding" if quantity == "afp_labelled" else ""
@@ -241,10 +242,28 @@ def _join(*parts: str) -> str:
 
 
 def _row(
-    label: RunLabel, finding: str, quantity: str, threshold: float,
-    value: float, lo: float | FloatArray, hi: float | FloatArray, n: int, note: str,
+    label: RunLabel,
+    finding: str,
+    quantity: str,
+    threshold: float,
+    value: float,
+    lo: float | FloatArray,
+    hi: float | FloatArray,
+    n: int,
+    note: str,
 ) -> Result:
     return Result(
-        NAME, label.method, label.variant, label.dataset, finding, quantity, float(threshold), label.policy,
-        float(value), float(lo), float(hi), n, note=note,
+        NAME,
+        label.method,
+        label.variant,
+        label.dataset,
+        finding,
+        quantity,
+        float(threshold),
+        label.policy,
+        float(value),
+        float(lo),
+        float(hi),
+        n,
+        note=note,
     )

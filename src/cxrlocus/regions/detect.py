@@ -84,7 +84,10 @@ def _table(
 ) -> Detections:
     where = np.repeat(np.array(places, dtype=np.int64).reshape(-1, 2), [len(part) for part in parts], axis=0)
     return Detections(
-        images, findings, where[:, 0], where[:, 1],
+        images,
+        findings,
+        where[:, 0],
+        where[:, 1],
         xyxy=np.concatenate([np.zeros((0, 4)), *(part.xyxy for part in parts)]),
         score=np.concatenate([np.zeros(0), *(part.score for part in parts)]),
     )

@@ -171,9 +171,7 @@ def _case(image: str, finding: str, truth: FloatArray, predicted: FloatArray, sc
     return Case(image, finding, truth, predicted, score, float(overlap[0].max()), touches=bool(overlap.max() > 0))
 
 
-def _size(
-    case: Case, record: Record, predictions: Predictions | None, pixels: Film | None
-) -> tuple[float, float]:
+def _size(case: Case, record: Record, predictions: Predictions | None, pixels: Film | None) -> tuple[float, float]:
     """The original film's: as predicted on, else as the list says, else the file's own, else what the boxes reach."""
     if predictions is not None and case.image in predictions.images:
         width, height = predictions.sizes[predictions.images.index(case.image)].tolist()

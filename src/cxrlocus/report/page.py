@@ -169,8 +169,13 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
     found = [c for c in _columns(results) if c not in SUMMARIES]
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(
-        number=number, interval=interval, digits_of=digits_of, isnan=math.isnan, policies=POLICIES, grouped=grouped,
-        short_names=short_names
+        number=number,
+        interval=interval,
+        digits_of=digits_of,
+        isnan=math.isnan,
+        policies=POLICIES,
+        grouped=grouped,
+        short_names=short_names,
     )
     return environment.get_template("page.html").render(
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),

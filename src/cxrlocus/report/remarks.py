@@ -73,9 +73,7 @@ def _unboxed(index: Index) -> list[str]:
     count = sum((r.image, f) not in boxed for r in index.records for f in r.positive if f in found)
     if not count:
         return []
-    return [
-        f"{count} labels of boxed findings have no box; a box found there may be right and still count as false."
-    ]
+    return [f"{count} labels of boxed findings have no box; a box found there may be right and still count as false."]
 
 
 def _without_boxes(index: Index) -> list[str]:

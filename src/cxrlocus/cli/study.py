@@ -1,0 +1,52 @@
+"""``cxrlocus study``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cxrlocus.cli.common import add_cache, add_data, cache_folder, load_index, parse_sets, progress_bars, say
+
+HELP = "train and measure every row of a paper's tables, ours beside theirs"
+EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("paper", metavar="PAPER", help="wang2017, or all")
+    add_data(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; a second call goes on in it")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="runs of each row (default 0 1 2)")
+    parser.add_argument("--preset", default="paper", metavar="P", help="of the training: paper (default), cpu, demo")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one option; may be repeated")
+    parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="safetensors weights of the backbone")
+    parser.add_argument("--policy", choices=("fixed", "validation", "oracle"), default="fixed")
+    parser.add_argument("--split", default="test", help="the measured films (default test)")
+    add_cache(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study and write its tables."""
+    from cxrlocus.cli.evaluate import tables
+    from cxrlocus.protocols.result import write_results
+    from cxrlocus.report.published import published_results
+    from cxrlocus.study.papers import STUDIES, Setup, run_study
+    from cxrlocus.study.score import Measure
+
+    index = load_index(args)
+    for paper in STUDIES if args.paper == "all" else [args.paper]:
+        out = args.out / paper
+        setup = Setup(
+            out, cache_folder(args), args.seeds, args.preset, parse_sets(args.set), args.init,
+            Measure((paper,), args.policy, seed=0), args.split,
+        )  # fmt: skip
+        with progress_bars() as bars:
+            results, controls = run_study(paper, index, setup, bars)
+        # Printed numbers are of the real films: beside another data set they would compare nothing.
+        beside = published_results(paper) if index.dataset == "nih" else []
+        write_results(out / "results.json", results)
+        (out / "tables.md").write_text("\n".join(tables(results + beside, controls, markdown=True)), encoding="utf-8")
+        for table in tables(results + beside, controls):
+            print(table)
+        say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")
+    return 0

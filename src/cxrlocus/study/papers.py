@@ -1,0 +1,133 @@
+"""A paper's table as a list of runs: train, predict and measure every row for several seeds; done cells are skipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+from scipy.stats import t as student
+
+from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError
+from cxrlocus.prediction.store import read_predictions
+from cxrlocus.protocols.result import Result, read_results, write_results
+from cxrlocus.study.score import Measure, score_controls, score_predictions
+from cxrlocus.study.steps import Bars, Job, predict_run, train_run
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a method's variant, and how its maps are taken ("" for the method's own)."""
+
+    method: str
+    variant: str = ""
+    maps: str = ""
+
+    @property
+    def trained(self) -> str:
+        """Name of the run that the row needs; rows that differ in ``maps`` only share it."""
+        return "-".join(filter(None, (self.method, self.variant)))
+
+    @property
+    def name(self) -> str:
+        """Name of the row's predictions."""
+        return "-".join(filter(None, (self.trained, self.maps)))
+
+
+STUDIES: dict[str, tuple[Row, ...]] = {
+    "wang2017": (
+        Row("cam"),
+        Row("cam", "max"),
+        Row("cam", "lse"),
+        Row("cam", "weighted"),
+        Row("cam", "wang2017"),
+        Row("cam", maps="gradcam"),
+    ),
+}
+"""Every study by the paper's name."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all rows of a study share.
+
+    Args:
+        out: the study's folder: runs/, predictions/, results/.
+        cache: folder of decoded films.
+        seeds: a run of each row for each.
+        preset, options, init: of the training.
+        measure: protocols and policy.
+        split: the measured films.
+    """
+
+    out: Path
+    cache: Path
+    seeds: Sequence[int] = (0, 1, 2)
+    preset: str = "paper"
+    options: Mapping[str, str] = field(default_factory=dict)
+    init: Path | None = None
+    measure: Measure = field(default_factory=Measure)
+    split: str = "test"
+
+
+def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> tuple[list[Result], frozenset[str]]:
+    """All rows of a study over all seeds, and the controls; with the names of the controls.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    if name not in STUDIES:
+        raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {name!r}.")
+    by_seed = [cell(row, seed, index, setup, bars) for seed in setup.seeds for row in STUDIES[name]]
+    rows = over_seeds([row for rows in by_seed for row in rows])
+    first = STUDIES[name][0]
+    like = read_predictions(setup.out / "predictions" / f"{first.name}-seed{setup.seeds[0]}")
+    controls = [row for one in score_controls(index.split(setup.split), setup.measure, like) for row in one.results]
+    return rows + controls, frozenset(row.method for row in controls)
+
+
+def cell(row: Row, seed: int, index: Index, setup: Setup, bars: Bars) -> list[Result]:
+    """One row for one seed: its results, read if they are there."""
+    done = setup.out / "results" / f"{row.name}-seed{seed}-{setup.measure.policy}.json"
+    if done.is_file():
+        return read_results(done)
+    run = setup.out / "runs" / f"{row.trained}-seed{seed}"
+    pred = setup.out / "predictions" / f"{row.name}-seed{seed}"
+
+    def labelled(label: str) -> Callable[..., None]:
+        return bars(f"{row.name} seed {seed}: {label}")
+
+    job = Job(row.method, row.variant, setup.preset, setup.options, seed, setup.init)
+    train_run(job, index, run, cache=setup.cache, bars=labelled)
+    films = index.split(setup.split)
+    if not (pred / "meta.json").is_file():
+        predict_run(run, films, pred, split=setup.split, cache=setup.cache, bars=bars, maps=row.maps)
+    results = score_predictions(read_predictions(pred), films, setup.measure).results
+    done.parent.mkdir(parents=True, exist_ok=True)
+    write_results(done, results)
+    return results
+
+
+def over_seeds(results: Sequence[Result]) -> list[Result]:
+    """Rows that differ in their seed only, as one: their mean, and a 95 % t interval of it.
+
+    One seed keeps its own interval (of patients). A seed in which the number is undefined is left out and told.
+    """
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for r in results:
+        key = (r.protocol, r.method, r.variant, r.dataset, r.finding, r.quantity, repr(r.threshold), r.policy)
+        groups.setdefault(key, []).append(r)
+    return [_merged(group) for group in groups.values()]
+
+
+def _merged(group: Sequence[Result]) -> Result:
+    values = [r.value for r in group if not math.isnan(r.value)]
+    if len(group) == 1 or not values:
+        return group[0]
+    k, middle = len(values), mean(values)
+    half = float(student.ppf(0.975, k - 1)) * stdev(values) / math.sqrt(k) if k > 1 else math.nan
+    lost = f", undefined in {len(group) - k}" if k < len(group) else ""
+    return replace(group[0], value=middle, lo=middle - half, hi=middle + half, note=f"mean of {k} seeds{lost}")

@@ -1,0 +1,130 @@
+"""The steps of a study, and of the command line: train a run, predict with it. Each goes on where it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cxrlocus.data.cache import Films, open_films
+from cxrlocus.data.records import Index
+from cxrlocus.methods import get_method, load_run
+from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.prediction.predict import predict
+from cxrlocus.training.machine import describe_machine, make_fabric
+from cxrlocus.training.run import RunInfo, file_hash, open_run
+
+Bars = Callable[[str], Callable[..., None]]
+"""``bars(label)`` gives a function to call with (done, in all) or (done, in all, words)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, and on what.
+
+    Args:
+        method, variant, preset: by name.
+        options: Config fields as text.
+        seed: of everything random.
+        init: safetensors weights of the backbone, or None.
+        accelerator, devices, nodes: as Lightning Fabric has them.
+    """
+
+    method: str
+    variant: str = ""
+    preset: str = "paper"
+    options: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    init: Path | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+
+def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> bool:
+    """Train a job on the films of an index that may be trained on; True on the process that speaks for all.
+
+    Raises:
+        ConfigError: the job names something unknown.
+        RunError: ``out`` holds another run.
+        DataError: no film belongs to split "train".
+    """
+    method = get_method(job.method)
+    # Weights from a file stand in for timm's own, which would only be downloaded and overwritten.
+    options = {**job.options, "pretrained": "false"} if job.init else dict(job.options)
+    config = method.configure(variant=job.variant, preset=job.preset, options=options)
+    films = index.split("train", "val")
+    info = RunInfo(
+        method=method.name,
+        variant=job.variant,
+        preset=job.preset,
+        config=asdict(config),
+        findings=list(films.findings),
+        dataset=films.dataset,
+        index_hash=films.hash,
+        hashes=dict(films.hashes),
+        seed=job.seed,
+        init=file_hash(job.init) if job.init else "",
+        machine=describe_machine(),
+    )
+    fabric = make_fabric(config.precision, accelerator=job.accelerator, devices=job.devices, nodes=job.nodes)
+    speaks = bool(fabric.is_global_zero)
+    if speaks:
+        open_run(out, info)
+    fabric.barrier()
+    on_step, on_film = (bars("training"), bars("films")) if speaks else (None, None)
+    method.train(Recipe(out, films, config, job.seed, fabric, cache, job.init, on_step, on_film))
+    return speaks
+
+
+def predict_run(
+    run: Path, index: Index, out: Path, *, split: str, cache: Path, bars: Bars, maps: str = "", layer: str = "",
+    batch: int = 32,
+) -> Films:  # fmt: skip
+    """Predict the films of an index with a trained run, by its own maps or by gradient maps of its network.
+
+    Args:
+        run: its folder.
+        index: the films.
+        out: the predictions folder.
+        split: what they are, for the record.
+        cache: folder of decoded films.
+        bars: progress.
+        maps: "" for the method's own, else a name in ATTRIBUTIONS.
+        layer: with ``maps``, the module to look at.
+        batch: films a forward pass.
+
+    Returns:
+        The decoded films, with the list of those that could not be read.
+
+    Raises:
+        RunError: the run cannot be loaded.
+        ImageError: not one film could be read.
+    """
+    localizer, info = load_run(run)
+    variant = info.variant
+    if maps:
+        localizer, variant = GradCamLocalizer(localizer, maps, layer), f"{info.method} {info.variant} {layer}".strip()
+    films = open_films(index, size=localizer.size, fit=localizer.fit, folder=cache, progress=bars("films"))
+    meta: dict[str, Any] = {
+        "method": maps or info.method,
+        "variant": variant,
+        "dataset": index.dataset,
+        "split": split,
+        "seed": info.seed,
+        "run": run.name,
+        "trained_on": info.dataset,
+        "preset": info.preset,
+        "config": dict(info.config),
+        "init": info.init,
+        "weights": {p.parent.name: file_hash(p) for p in sorted(run.rglob("weights.safetensors"))},
+        "index_hash": index.hash,
+        "hashes": dict(index.hashes),
+        "machine": info.machine,
+        "version": info.version,
+        "unreadable": [[one.item, one.reason] for one in films.unreadable],
+    }
+    predict(localizer, films, index.images, out, meta=meta, batch_size=batch, on_film=bars("predicting"))
+    return films
