@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import cxrlocus.models  # noqa: F401 - repairs torchvision before anything else asks for it
-
 import csv
 from pathlib import Path
 
@@ -13,10 +11,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+import cxrlocus.models  # noqa: F401 - repairs torchvision before anything else asks for it
 from cxrlocus.data import load_folder
 from cxrlocus.data.records import Index
 
 torch.set_num_threads(1)
+# On a GPU the tests compare figures of float32, not of TF32.
+torch.backends.cudnn.allow_tf32 = False
 
 PLANTED_FINDINGS = ("Mass", "Nodule")
 PLANTED_SIDE = 64

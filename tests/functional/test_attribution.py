@@ -21,12 +21,11 @@ def activations_and_gradients(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
 
 
 def test_reference_values() -> None:
-    # python -c "
-    # A=[[1.,2.],[3.,-1.]]; G=[[.5,-1.],[2.,.25]]; relu=lambda v: max(v,0.)
-    # print([relu(sum(sum(G[d])/2*A[d][k] for d in (0,1))) for k in (0,1)])
-    # w=[sum(g*g/(2*g*g+sum(A[d])*g**3)*relu(g) for g in G[d]) for d in (0,1)]
-    # print([relu(sum(w[d]*A[d][k] for d in (0,1))) for k in (0,1)])
-    # print([relu(sum(relu(G[d][k])*A[d][k] for d in (0,1))) for k in (0,1)])"
+    # >>> A=[[1.,2.],[3.,-1.]]; G=[[.5,-1.],[2.,.25]]; relu=lambda v: max(v,0.)
+    # >>> print([relu(sum(sum(G[d])/2*A[d][k] for d in (0,1))) for k in (0,1)])
+    # >>> w=[sum(g*g/(2*g*g+sum(A[d])*g**3)*relu(g) for g in G[d]) for d in (0,1)]
+    # >>> print([relu(sum(w[d]*A[d][k] for d in (0,1))) for k in (0,1)])
+    # >>> print([relu(sum(relu(G[d][k])*A[d][k] for d in (0,1))) for k in (0,1)])
     activations = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]], dtype=torch.float64)
     gradients = torch.tensor([[[[0.5, -1.0]], [[2.0, 0.25]]]], dtype=torch.float64)
     assert grad_cam(activations, gradients).flatten().tolist() == pytest.approx([3.125, 0.0])
@@ -88,14 +87,18 @@ def test_a_flipped_film_has_a_flipped_map(name: str) -> None:
 @pytest.mark.parametrize("name", ["gradcam", "layercam"])
 def test_a_steeper_logit_scales_the_map(name: str) -> None:
     activations, gradients = activations_and_gradients()
-    torch.testing.assert_close(ATTRIBUTIONS[name](activations, 3 * gradients), 3 * ATTRIBUTIONS[name](activations, gradients))
+    torch.testing.assert_close(
+        ATTRIBUTIONS[name](activations, 3 * gradients), 3 * ATTRIBUTIONS[name](activations, gradients)
+    )
 
 
 @names
 def test_map_gradients(name: str) -> None:
     # Away from the kinks of ReLU: everything positive.
     activations, gradients = (part.abs() + 0.1 for part in activations_and_gradients())
-    assert torch.autograd.gradcheck(ATTRIBUTIONS[name], (activations.requires_grad_(True), gradients.requires_grad_(True)))
+    assert torch.autograd.gradcheck(
+        ATTRIBUTIONS[name], (activations.requires_grad_(True), gradients.requires_grad_(True))
+    )
 
 
 @names

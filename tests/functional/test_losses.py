@@ -45,9 +45,8 @@ def test_weighted_bce_is_wangs_equation_1_over_the_number_of_labels() -> None:
 
 
 def test_reference_values() -> None:
-    # python -c "
-    # import math; s=lambda x: 1/(1+math.exp(-x)); p=[-math.log(s(2)),-math.log(s(-1))]; n=[-math.log(1-s(.5))]
-    # print((sum(p)+n[0])/3, sum(p)/2+n[0])"
+    # >>> import math; s=lambda x: 1/(1+math.exp(-x)); p=[-math.log(s(2)),-math.log(s(-1))]; n=[-math.log(1-s(.5))]
+    # >>> print((sum(p)+n[0])/3, sum(p)/2+n[0])
     logits = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
     target, known = torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64), torch.ones(1, 3, dtype=torch.bool)
     assert masked_bce(logits, target, known).item() == pytest.approx(0.8047555609137674, abs=1e-12)

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "methods": VALUES | PURE | {"models", "training", "data", "prediction"},
     "report": VALUES | {"data", "prediction", "protocols", "regions", "metrics"},
     "study": VALUES | PURE | {"models", "training", "data", "prediction", "protocols", "methods"},
+    "harvest": VALUES | PURE | {"models", "training", "data", "prediction", "protocols", "methods", "version"},
     "api": VALUES | {"methods", "prediction", "training"},
 }
 """Package -> what of ours it may import; only ``cli`` may import everything, and nothing may import ``cli``."""

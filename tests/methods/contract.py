@@ -37,8 +37,16 @@ def info_of(method: str, index: Index, config: Mapping[str, Any], variant: str =
 
 
 def train_tiny(
-    method: str, index: Index, folder: Path, cache: Path, fabric: Fabric, *, variant: str = "",
-    init: Path | None = None, on_step: OnStep | None = None, **options: str,
+    method: str,
+    index: Index,
+    folder: Path,
+    cache: Path,
+    fabric: Fabric,
+    *,
+    variant: str = "",
+    init: Path | None = None,
+    on_step: OnStep | None = None,
+    **options: str,
 ) -> Path:
     """Train a method on the films of split "train" and give the run folder."""
     spec = METHODS[method]

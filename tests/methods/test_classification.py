@@ -41,7 +41,9 @@ def recipe(index: Index, folder: Path, cache: Path, fabric: Fabric) -> Recipe[An
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_the_objective_is_the_loss_of_the_logits(net: CamNet, loss: str) -> None:
     net.eval()
-    batch = Batch(torch.rand(3, 1, 64, 64), torch.tensor([[1.0, 0], [0, 1], [0, 0]]), torch.ones(3, 2).bool(), torch.arange(3))
+    batch = Batch(
+        torch.rand(3, 1, 64, 64), torch.tensor([[1.0, 0], [0, 1], [0, 0]]), torch.ones(3, 2).bool(), torch.arange(3)
+    )
     with torch.no_grad():
         losses = ClassifierObjective(net, loss)(batch)
         expected = LOSSES[loss](net(batch.images).logits, batch.target, batch.known)

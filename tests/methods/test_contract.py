@@ -104,7 +104,9 @@ def test_explain_says_what_it_declares(localizer: Localizer, films: torch.Tensor
     assert not said.prob.requires_grad
 
 
-def test_explain_repeats_itself_and_leaves_modes_and_random_numbers_alone(localizer: Localizer, films: torch.Tensor) -> None:
+def test_explain_repeats_itself_and_leaves_modes_and_random_numbers_alone(
+    localizer: Localizer, films: torch.Tensor
+) -> None:
     net = localizer.net  # type: ignore[attr-defined]  # every method so far has one
     given = films.clone()
     for training in (True, False):
@@ -151,11 +153,13 @@ def test_a_trained_run_is_not_trained_again(
 def test_a_run_folder_with_other_settings_is_refused(
     runs: dict[str, Path], method: str, planted: Index, cache: Path, fabric: Fabric
 ) -> None:
-    with pytest.raises(RunError, match="holds another run .*config"):
+    with pytest.raises(RunError, match=r"holds another run .*config"):
         contract.train_tiny(method, planted, runs[method], cache, fabric, epochs="3")
 
 
-def test_training_films_and_validation_films_share_no_patient(runs: dict[str, Path], method: str, planted: Index) -> None:
+def test_training_films_and_validation_films_share_no_patient(
+    runs: dict[str, Path], method: str, planted: Index
+) -> None:
     held = (runs[method] / "val_list.txt").read_text(encoding="utf-8").split()
     patients = {planted.records[planted.position[name]].patient for name in held}
     rest = {r.patient for r in planted.split("train").records if r.image not in held}
@@ -205,7 +209,7 @@ def test_cam_says_the_sigmoid_of_its_maps_mean_and_bias(runs: dict[str, Path], f
     localizer, _ = load_run(runs["cam"])
     assert isinstance(localizer, CamLocalizer)
     said = localizer.explain(films, frames(12))
-    logits = said.maps.mean((-2, -1)) + localizer.net.bias.detach()
+    logits = said.maps.mean((-2, -1)) + localizer.net.bias.detach().cpu()
     torch.testing.assert_close(said.prob, torch.sigmoid(logits), rtol=1e-4, atol=1e-5)
     assert said.maps.shape[-2:] == (4, 4)
 

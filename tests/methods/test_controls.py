@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from cxrlocus.data.records import Index, Record, TruthBox
 from cxrlocus.methods.baselines.controls import (
-    CONTROLS, Setting, centre_box, class_mean_box, lung_prior, oracle_box, random_map,
+    CONTROLS,
+    Setting,
+    centre_box,
+    class_mean_box,
+    lung_prior,
+    oracle_box,
+    random_map,
 )  # fmt: skip
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
@@ -28,7 +34,9 @@ def film(i: int, *boxes: tuple[str, float, float, float, float], patient: str = 
     return Record(f"{i}.png", Path(f"{i}.png"), patient or f"p{i}", boxes=truth)
 
 
-def setting(*records: Record, grid: tuple[int, int] = (8, 8), size: tuple[int, int] = (800, 800), seed: int = 0) -> Setting:
+def setting(
+    *records: Record, grid: tuple[int, int] = (8, 8), size: tuple[int, int] = (800, 800), seed: int = 0
+) -> Setting:
     index = Index("some", Path(), FINDINGS, records)
     return Setting(index, np.tile(np.array(size, dtype=np.int64), (len(records), 1)), FINDINGS, grid, seed)
 

@@ -79,7 +79,9 @@ def test_nothing_is_left_behind_by_an_error(
 
 @names
 @pytest.mark.parametrize("no_grad", [True, False])
-def test_works_within_no_grad_and_repeats_itself(cam: CamLocalizer, films: torch.Tensor, name: str, no_grad: bool) -> None:
+def test_works_within_no_grad_and_repeats_itself(
+    cam: CamLocalizer, films: torch.Tensor, name: str, no_grad: bool
+) -> None:
     localizer = GradCamLocalizer(cam, name)
     with torch.set_grad_enabled(not no_grad):
         one, other = localizer.explain(films, frames(12)), localizer.explain(films, frames(12))
@@ -118,7 +120,7 @@ def test_another_layer_by_name_has_its_own_grid(cam: CamLocalizer, films: torch.
 def test_what_cannot_be_looked_at_is_refused(cam: CamLocalizer) -> None:
     with pytest.raises(ConfigError, match=r"layer 'nowhere' is not in the network; its modules begin with backbone"):
         GradCamLocalizer(cam, layer="nowhere")
-    with pytest.raises(ConfigError, match="maps must be one of gradcam, .*; got 'guess'"):
+    with pytest.raises(ConfigError, match=r"maps must be one of gradcam, .*; got 'guess'"):
         GradCamLocalizer(cam, "guess")
     with pytest.raises(ConfigError, match="GradCamLocalizer has no logits"):
         GradCamLocalizer(GradCamLocalizer(cam))
@@ -157,7 +159,8 @@ class OddLocalizer:
 
 
 @pytest.mark.parametrize(
-    ("layer", "why"), [("flat", r"it gave \(2, 2\)"), ("unused", "it was not used"), ("pair", "Pair gives something else")]
+    ("layer", "why"),
+    [("flat", r"it gave \(2, 2\)"), ("unused", "it was not used"), ("pair", "Pair gives something else")],
 )
 def test_a_layer_that_gives_no_grid_is_refused(layer: str, why: str) -> None:
     localizer = GradCamLocalizer(OddLocalizer(), layer=layer)  # type: ignore[arg-type]  # a stand-in

@@ -130,7 +130,9 @@ def wrong_files(folder: Path, good: Path) -> dict[str, Path]:
     files["text"].write_text("not weights, whatever the name says", encoding="utf-8")
     files["empty"].touch()
     torch.save(state, files["torch"])
-    save_file({k: v for k, v in state.items() if "layer4" not in k and "stages.3" not in k and k != first}, files["lacking"])
+    save_file(
+        {k: v for k, v in state.items() if "layer4" not in k and "stages.3" not in k and k != first}, files["lacking"]
+    )
     save_file({**state, first: torch.zeros(7, 3, 3, 3)}, files["misshapen"])
     files["cut"].write_bytes(good.read_bytes()[:-100])
     return {**files, "absent": folder / "absent.safetensors", "folder": folder}
@@ -149,7 +151,7 @@ def test_a_wrong_file_of_weights_is_named_and_changes_nothing(which: str, tmp_pa
 
 
 def test_weights_of_another_network_are_refused(resnet_file: Path) -> None:
-    with pytest.raises(ConfigError, match="not the weights of resnet10t: [0-9]+ missing"):
+    with pytest.raises(ConfigError, match=r"not the weights of resnet10t: [0-9]+ missing"):
         Backbone("resnet10t").load(resnet_file)
 
 

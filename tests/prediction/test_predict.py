@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from stand_ins import SeesBrightness
 
 from cxrlocus.data.cache import Films, open_films
 from cxrlocus.data.records import Index, Record
@@ -16,9 +15,10 @@ from cxrlocus.errors import CxrlocusError, ImageError
 from cxrlocus.prediction import predict as predict_module
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.predict import explain_files, predict
-from cxrlocus.prediction.store import Predictions, read_predictions
+from cxrlocus.prediction.store import Predictions, PredictionsWriter, read_predictions
 from cxrlocus.regions.rules import PeakComponent
 from cxrlocus.types import Explained
+from stand_ins import SeesBrightness
 
 META = {"method": "bright", "variant": "", "dataset": "some"}
 
@@ -98,17 +98,19 @@ def test_a_killed_prediction_goes_on_from_the_last_flush(
 ) -> None:
     monkeypatch.setattr(predict_module, "FLUSH_EVERY", 1)
     predict(SeesBrightness(), films, names(paths), tmp_path / "whole", meta=META, batch_size=3)
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        flushes: list[int] = []
-        flush = predict_module.PredictionsWriter.flush
+    flush, flushes = PredictionsWriter.flush, []
 
-        def last(writer: predict_module.PredictionsWriter) -> None:
-            if not flushes:
-                flush(writer)
-            flushes.append(1)
+    def only_once(writer: PredictionsWriter) -> None:
+        flushes.append(writer.done)
+        if len(flushes) == 1:
+            flush(writer)
 
-        killed.setattr(predict_module.PredictionsWriter, "flush", last)
-        predict(StopsAfter(2, KeyboardInterrupt), films, names(paths), tmp_path / "killed", meta=META, batch_size=3)
+    stops = StopsAfter(2, KeyboardInterrupt)
+    with monkeypatch.context() as killed:
+        killed.setattr(PredictionsWriter, "flush", only_once)
+        with pytest.raises(KeyboardInterrupt):
+            predict(stops, films, names(paths), tmp_path / "killed", meta=META, batch_size=3)
+    assert flushes == [3, 6, 6]
     again = SeesBrightness()
     predict(again, films, names(paths), tmp_path / "killed", meta=META, batch_size=3)
     assert again.calls == 1 + 2

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import made_up
 
 from cxrlocus.errors import PredictionsError
 from cxrlocus.prediction.store import SCHEMA, Predictions, PredictionsWriter, read_predictions, write_predictions
 from cxrlocus.types import MAP_KINDS
+from stand_ins import made_up
 
 
 def equal(one: Predictions, other: Predictions) -> bool:
@@ -43,9 +43,11 @@ def test_predictions_come_back(tmp_path: Path, kind: str) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
-def test_predictions_of_any_number_come_back(tmp_path_factory: pytest.TempPathFactory, n: int, c: int, seed: int) -> None:
+def test_predictions_of_any_number_come_back(
+    tmp_path_factory: pytest.TempPathFactory, n: int, c: int, seed: int
+) -> None:
     folder = tmp_path_factory.mktemp("pred")
-    one = made_up(n, tuple(f"finding {i}, \"so-called\"" for i in range(c)), seed)
+    one = made_up(n, tuple(f'finding {i}, "so-called"' for i in range(c)), seed)
     write_predictions(folder, one)
     assert equal(read_predictions(folder), one)
 
@@ -110,7 +112,7 @@ def test_a_stopped_writing_of_something_else_starts_anew(tmp_path: Path, change:
     assert writer_of(tmp_path, replace(p, **change)).done == 0  # type: ignore[arg-type]  # any field
 
 
-@pytest.mark.parametrize("file", ["progress.json", "progress.npz", "maps.npy"])
+@pytest.mark.parametrize("file", ["progress.json", "progress.npz", "maps.part.npy"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "absent"])
 def test_damaged_progress_is_no_progress(tmp_path: Path, file: str, damage: str) -> None:
     p = made_up(6)

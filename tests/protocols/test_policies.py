@@ -50,7 +50,11 @@ def world(n: int = 10, seed: int = 0) -> tuple[Predictions, Index]:
 
 
 def rows(found: Detections, image: int) -> list[list[float]]:
-    return sorted([*map(float, (c, *box, s))] for i, c, box, s in zip(found.image, found.finding, found.xyxy, found.score, strict=True) if i == image)
+    return sorted(
+        [*map(float, (c, *box, s))]
+        for i, c, box, s in zip(found.image, found.finding, found.xyxy, found.score, strict=True)
+        if i == image
+    )
 
 
 def hits(found: Detections, index: Index) -> np.ndarray:

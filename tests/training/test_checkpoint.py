@@ -15,7 +15,12 @@ from torch import nn
 from cxrlocus.errors import CxrlocusError, RunError
 from cxrlocus.training import checkpoint
 from cxrlocus.training.checkpoint import (
-    load_resume, load_weights, read_json, save_resume, save_weights, write_json,
+    load_resume,
+    load_weights,
+    read_json,
+    save_resume,
+    save_weights,
+    write_json,
 )  # fmt: skip
 
 
@@ -52,7 +57,9 @@ def test_tied_weights_are_written(tmp_path: Path) -> None:
     load_weights(tmp_path / "w.safetensors", tied)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)])
+@pytest.mark.parametrize(
+    "kind", [torch.optim.AdamW, torch.optim.Adam, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)]
+)
 def test_resume_state_comes_back(tmp_path: Path, kind: type[torch.optim.AdamW]) -> None:
     net, other = tiny.make_net(0), tiny.make_net(1)
     one, two = kind(net.parameters()), kind(other.parameters())
@@ -77,9 +84,9 @@ def test_loading_never_unpickles(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     for write in (lambda: torch.save({"x": bomb}, path), lambda: path.write_bytes(pickle.dumps(bomb))):
         write()
-        with pytest.raises(RunError, match="weights.safetensors: not the weights of this network"):
+        with pytest.raises(RunError, match=r"weights.safetensors: not the weights of this network"):
             load_weights(path, net)
-        with pytest.raises(RunError, match="weights.safetensors: cannot be resumed from"):
+        with pytest.raises(RunError, match=r"weights.safetensors: cannot be resumed from"):
             load_resume(path, net, torch.optim.AdamW(net.parameters()))
     assert not (tmp_path / "exploded").exists()
 

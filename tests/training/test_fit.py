@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 from pathlib import Path
@@ -70,14 +71,18 @@ def test_the_best_epoch_by_the_figure(
 ) -> None:
     config = FitConfig(epochs=3, batch_size=32, higher_is_better=higher, precision="fp32")
     validate = tiny.Figures(*figures)
-    progress = tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate)
+    progress = tiny.train(
+        fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate
+    )
     assert progress.best_epoch == best
 
 
 def test_patience_stops(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
     config = FitConfig(epochs=9, batch_size=32, patience=2, precision="fp32")
     validate = tiny.Figures(0.5, 0.6, 0.6, 0.6, 0.9)
-    progress = tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate)
+    progress = tiny.train(
+        fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate
+    )
     assert (progress.epoch, progress.best_epoch) == (4, 1)
     assert (tmp_path / "manifest.json").is_file()
 
@@ -85,7 +90,9 @@ def test_patience_stops(fabric: Fabric, planted: Index, cache: Path, tmp_path: P
 def test_the_folder_holds_what_it_should(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     loader = tiny.make_loader(planted, cache)
-    tiny.train(fabric, tiny.make_net(), loader, tmp_path, QUICK, on_step=lambda done, total, _: steps.append((done, total)))
+    tiny.train(
+        fabric, tiny.make_net(), loader, tmp_path, QUICK, on_step=lambda done, total, _: steps.append((done, total))
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "manifest.json", "weights.safetensors"]
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["seed"] == 11
@@ -141,7 +148,10 @@ def test_only_matrices_decay_and_the_head_has_its_own_rate(optimizer: str) -> No
     rates = {id(p): (g["lr"], g["weight_decay"]) for g in made.param_groups for p in g["params"]}
     assert len(rates) == len(list(net.parameters()))
     for name, parameter in net.named_parameters():
-        expected = (0.5 if name.startswith("head") else 0.1, 0.3 if name in {"head.weight", "body.0.weight", "body.3.weight"} else 0.0)
+        expected = (
+            0.5 if name.startswith("head") else 0.1,
+            0.3 if name in {"head.weight", "body.0.weight", "body.3.weight"} else 0.0,
+        )
         assert rates[id(parameter)] == pytest.approx(expected), name
 
 
@@ -164,7 +174,7 @@ def test_the_rate_warms_up_and_falls() -> None:
     config = FitConfig(warmup=0.2)
     rates = [rate_factor(step, 50, config) for step in range(50)]
     assert rates[:10] == pytest.approx([k / 10 for k in range(1, 11)])
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     # python -c "import math; print(.5*(1+math.cos(math.pi*20/40)), .5*(1+math.cos(math.pi*39/40)))"
     assert rates[30] == pytest.approx(0.5)
     assert rates[49] == pytest.approx(0.0015413331334360181)

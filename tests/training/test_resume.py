@@ -85,13 +85,23 @@ def test_stopped_and_resumed_is_bit_identical(
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_the_real_network_resumes_bit_identically(loader: Loader, tmp_path: Path, precision: str, channels_last: bool) -> None:
+def test_the_real_network_resumes_bit_identically(
+    loader: Loader, tmp_path: Path, precision: str, channels_last: bool
+) -> None:
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]  # a Literal
     fabric.launch()
     config = FitConfig(epochs=2, batch_size=8, lr=1e-3, channels_last=channels_last)
     tiny.train(fabric, CamLogits(), loader, tmp_path / "straight", config)
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(fabric, CamLogits(), loader, tmp_path / "stopped", config, on_step=tiny.stop_after(7), validate=tiny.Figures(0.5))
+        tiny.train(
+            fabric,
+            CamLogits(),
+            loader,
+            tmp_path / "stopped",
+            config,
+            on_step=tiny.stop_after(7),
+            validate=tiny.Figures(0.5),
+        )
     tiny.train(fabric, CamLogits(), loader, tmp_path / "stopped", config, validate=tiny.Figures(0.6))
     assert same(weights(tmp_path / "straight"), weights(tmp_path / "stopped"))
 
@@ -127,10 +137,16 @@ def test_a_damaged_resume_file_is_named(fabric: Fabric, loader: Loader, tmp_path
         tiny.train(fabric, net, loader, tmp_path, CONFIG)
 
 
-def test_the_second_interrupt_stops_at_once_and_the_old_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+def press_twice() -> None:
+    with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.asked
         os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second Ctrl-C was ignored")
+
+
+def test_the_second_interrupt_stops_at_once_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
     assert signal.getsignal(signal.SIGINT) is before

@@ -59,7 +59,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
     open_run(tmp_path, INFO)
     change(tmp_path, schema=schema)
-    with pytest.raises(RunError, match="run schema .*Train again"):
+    with pytest.raises(RunError, match=r"run schema .*Train again"):
         read_run(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from cxrlocus import __version__
+from cxrlocus.cli.common import say
 from cxrlocus.errors import CxrlocusError
 
-VERBS = ("demo", "data", "train", "predict", "evaluate", "report", "study")
+VERBS = ("demo", "data", "train", "predict", "evaluate", "report", "study", "harvest")
 """Every verb; each is a module here with HELP, EXAMPLE, add_arguments(parser) and run(args) -> exit status."""
 
 TOP_EXAMPLE = """examples:
@@ -24,7 +26,7 @@ TOP_EXAMPLE = """examples:
   cxrlocus evaluate pred --data NIH               accuracy against radiologists' boxes
   cxrlocus report pred --data NIH --out page      one HTML page
 
-`cxrlocus VERB --help` shows a verb's options and an example."""
+`cxrlocus VERB --help` shows a verb's options and an example; `--debug` after a verb shows the traceback of an error."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,10 +71,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)
-    if rest and (not hasattr(args, "files") or any(word.startswith("-") for word in rest)):
+    cut = rest.index("--") if "--" in rest else len(rest)
+    if rest and (not hasattr(args, "files") or any(word.startswith("-") for word in rest[:cut])):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        getattr(args, args.files).extend(Path(word) for word in rest)
+        getattr(args, args.files).extend(Path(word) for word in rest[:cut] + rest[cut + 1 :])
     return args
 
 
@@ -85,28 +88,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     args = parse([a for a in arguments if a != "--debug"])
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        # What is still buffered is written here, where a full disk or a closed pipe can be told.
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
-        print(f"cxrlocus {args.verb}: stopped; run the same command again to go on", file=sys.stderr)
+        say(f"cxrlocus {args.verb}: stopped; run the same command again to go on")
         return 130
     except BrokenPipeError:
-        # The reader (head, say) closed the pipe: not an error of ours. The stream must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, say) closed the pipe: not an error of ours.
+        _forget_output()
         return 0
     except (CxrlocusError, OSError, MemoryError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"cxrlocus {args.verb}: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return _fail(args.verb, _one_line(error), debug=debug)
+    except Exception as error:  # noqa: BLE001 - the last resort: no user is shown a traceback that was not asked for
+        told = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return _fail(args.verb, f"{told}. Please report it, with what --debug shows.", debug=debug)
+
+
+def _fail(verb: str, told: str, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    say(f"cxrlocus {verb}: {told}")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
+    return 1
+
+
+def _forget_output() -> None:
+    """Standard output can take no more: what is buffered must not be tried again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+REMEDIES = {
+    errno.EEXIST: "A folder was expected there; give another path, or remove the file.",
+    errno.ENOTDIR: "A folder was expected there; give another path.",
+    errno.EISDIR: "A file was expected there; give another path.",
+    errno.ENOENT: "Give a path that exists.",
+    errno.EACCES: "Change its permissions, or give another path.",
+    errno.EPERM: "Change its permissions, or give another path.",
+    errno.EROFS: "Give another path.",
+    errno.ENOSPC: "Make room on its disk and run the same command again.",
+    errno.EDQUOT: "Make room on its disk and run the same command again.",
+    errno.EFBIG: "Make room on its disk and run the same command again.",
+}
 
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory; use a smaller size or batch"
     if isinstance(error, OSError) and error.strerror:
-        return (
-            f"{error.filename or 'file'}: {error.strerror}. Check the path, its permissions and the space on its disk."
-        )
+        remedy = REMEDIES.get(error.errno or 0, "Check the path, its permissions and the space on its disk.")
+        return f"{error.filename or 'output'}: {error.strerror}. {remedy}"
     return " ".join(str(error).split())
 
 

@@ -69,6 +69,29 @@ def parse_sets(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def check_file_to_write(path: Path) -> None:
+    """Complain of a file that cannot be made before the work that would go into it is done.
+
+    Raises:
+        ConfigError: it is a folder, or its folder is missing.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: must be a file, is a folder. Name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: its folder does not exist. Make it, or give another path.")
+
+
+def check_folder_to_write(path: Path) -> None:
+    """Complain of a folder that cannot be made before the work that would go into it is done.
+
+    Raises:
+        ConfigError: it, or a folder above it, is a file.
+    """
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{path}: must be a folder, but {there} is a file. Give another --out.")
+
+
 def say(line: str) -> None:
     """A line for the person, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)
@@ -86,7 +109,7 @@ def list_dropped(dropped: Sequence[Dropped], what: str) -> None:
 def progress_bars() -> Iterator[Callable[[str], Callable[..., None]]]:
     """Bars on standard error: ``bar = bars("films")``, then ``bar(done, total)`` or ``bar(done, total, words)``.
 
-    A bar shows once it is first called, so work that takes no time shows none.
+    A bar shows once it is first called, so work that takes no time (or fails before) shows none.
     """
     from rich.console import Console
     from rich.progress import (
@@ -99,21 +122,25 @@ def progress_bars() -> Iterator[Callable[[str], Callable[..., None]]]:
     )
 
     text, bar, count = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(
-        text, bar, count, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as display:
+    display = Progress(text, bar, count, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
-        def named(label: str) -> Callable[..., None]:
-            task: list[TaskID] = []
+    def named(label: str) -> Callable[..., None]:
+        task: list[TaskID] = []
 
-            def update(done: int, total: int | None = None, words: str = "") -> None:
-                if not task:
-                    task.append(display.add_task(label))
-                display.update(task[0], completed=done, total=total, description=f"{label} {words}".strip())
+        def update(done: int, total: int | None = None, words: str = "") -> None:
+            display.start()
+            if not task:
+                task.append(display.add_task(label))
+            display.update(task[0], completed=done, total=total, description=f"{label} {words}".strip())
 
-            return update
+        return update
 
+    try:
         yield named
+    finally:
+        # A display that was never started must not be stopped: it would write an empty line.
+        if display.tasks:
+            display.stop()
 
 
 def progress_bar(label: str) -> AbstractContextManager[Callable[..., None]]:

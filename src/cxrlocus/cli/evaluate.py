@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrlocus.cli.common import add_data, load_index, progress_bar, say
+from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say
 from cxrlocus.errors import PredictionsError
 
 if TYPE_CHECKING:
@@ -63,16 +63,19 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
     from cxrlocus.protocols.result import write_results
 
+    for file in filter(None, (args.json, args.markdown)):
+        check_file_to_write(file)
     scored = score_all([args.predictions], args, load_index(args))
     results = [row for one in scored for row in one.results]
     controls = control_names(scored)
-    for table in tables(results, controls):
-        print(table)
+    # Files first: printing ends early where the reader (head, say) closes the pipe.
     if args.json:
         write_results(args.json, results)
         say(f"rows: {args.json} ({len(results)})")
     if args.markdown:
         args.markdown.write_text("\n".join(tables(results, controls, markdown=True)), encoding="utf-8")
+    for table in tables(results, controls):
+        print(table)
     return 0
 
 

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrlocus.cli.common import add_cache, add_data, cache_folder, list_dropped, load_index, progress_bars, say
+from cxrlocus.cli.common import (
+    add_cache,
+    add_data,
+    cache_folder,
+    check_folder_to_write,
+    list_dropped,
+    load_index,
+    progress_bars,
+    say,
+)
 from cxrlocus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
     """Predict, or go on predicting."""
     from cxrlocus.study.steps import predict_run
 
+    if args.layer and not args.maps:
+        raise ConfigError("--layer says where --maps looks; give --maps gradcam, or leave it out.")
+    if not 0 <= args.min_prob <= 1:
+        raise ConfigError(f"--min-prob must be in [0, 1]; got {args.min_prob}.")
+    check_folder_to_write(args.out)
     index = _films_asked_for(args)
     with progress_bars() as bars:
         films = predict_run(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrlocus import __version__
-from cxrlocus.cli.common import add_data, load_index, say
+from cxrlocus.cli.common import add_data, check_folder_to_write, load_index, say
 from cxrlocus.cli.evaluate import add_measure, control_names, evaluated_films, score_all
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write the page."""
+    check_folder_to_write(args.out)
     whole = load_index(args)
     print(write_page(score_all(args.predictions, args, whole), whole, args))
     return 0
@@ -46,9 +47,8 @@ def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> 
 
     first = next((one.predictions for one in scored if one.predictions is not None), None)
     split = args.split or str((first.meta.get("split") if first else "") or "test")
-    index = evaluated_films(whole, split, None)
+    index = evaluated_films(whole, split, first.images if first and args.subset else None)
     about = {
-        "policy": args.policy,
         "seed of the bootstrap": str(args.seed),
         "resamples": str(args.resamples),
         "machine": describe_machine(),

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cxrlocus.cli.common import add_cache, add_data, cache_folder, load_index, parse_sets, progress_bars, say
+from cxrlocus.cli.common import (
+    add_cache,
+    add_data,
+    cache_folder,
+    check_folder_to_write,
+    load_index,
+    parse_sets,
+    progress_bars,
+    say,
+)
+from cxrlocus.errors import ConfigError
 
 HELP = "train and measure every row of a paper's tables, ours beside theirs"
 EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
@@ -33,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from cxrlocus.study.papers import STUDIES, Setup, run_study
     from cxrlocus.study.score import Measure
 
+    check_folder_to_write(args.out)
+    if args.paper not in (*STUDIES, "all"):
+        raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {args.paper!r}.")
     index = load_index(args)
     for paper in STUDIES if args.paper == "all" else [args.paper]:
         out = args.out / paper

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cxrlocus.cli.common import add_cache, add_data, cache_folder, load_index, parse_sets, progress_bars, say
+from cxrlocus.cli.common import (
+    add_cache,
+    add_data,
+    cache_folder,
+    check_folder_to_write,
+    load_index,
+    parse_sets,
+    progress_bars,
+    say,
+)
 
 HELP = "train a method from image-level labels"
 EXAMPLE = "cxrlocus train cam --data NIH --out runs/cam --preset cpu --init mobilenetv2_100.safetensors"
@@ -29,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init", type=Path, metavar="WEIGHTS", help="safetensors weights of the backbone (timm's key names)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    parser.add_argument("--accelerator", default="auto", help="cpu, gpu or auto (default)")
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="default auto")
     parser.add_argument("--devices", type=int, default=1, help="devices a node (default 1)")
     parser.add_argument("--nodes", type=int, default=1, help="nodes (default 1)")
     add_cache(parser)
@@ -43,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         args.method, args.variant, args.preset, parse_sets(args.set), args.seed, args.init,
         args.accelerator, args.devices, args.nodes,
     )  # fmt: skip
+    check_folder_to_write(args.out)
     index = load_index(args)
     with progress_bars() as bars:
         speaks = train_run(job, index, args.out, cache=cache_folder(args), bars=bars)

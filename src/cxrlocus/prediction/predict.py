@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from cxrlocus.data.cache import Films
 from cxrlocus.data.images import film_frame, film_size, read_film, to_square
 from cxrlocus.data.records import Record
-from cxrlocus.errors import ImageError
+from cxrlocus.errors import ConfigError, ImageError, PredictionsError
 from cxrlocus.prediction.store import Predictions, PredictionsWriter
 from cxrlocus.types import Explained, FloatArray, Localizer
 
@@ -38,43 +39,60 @@ def predict(
         images: the films' names.
         out: the folder.
         meta: what to record beside the predictions.
-        batch_size: films a forward pass.
+        batch_size: films a forward pass, at least 1.
         on_film: called with (films done, films in all).
 
     Returns:
         The number of films predicted.
 
     Raises:
+        ConfigError: ``batch_size`` is below 1.
         ImageError: not one film could be read.
+        PredictionsError: the folder cannot be written (a full disk, say); the same call goes on.
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch must be at least 1 film; got {batch_size}.")
     readable = np.flatnonzero(films.readable)
     if not len(readable):
         raise ImageError(Path(films.unreadable[0].item), f"{films.unreadable[0].reason}; no film could be read")
     names = tuple(images[int(i)] for i in readable)
     writer: PredictionsWriter | None = None
     start, batches = 0, 0
-    try:
-        while start < len(readable):
-            here = readable[start : start + batch_size]
-            frames = films.frames[here]
-            said = explain_pixels(localizer, films.pixels(here), frames)
-            if writer is None:
-                writer = PredictionsWriter(out, meta=meta, images=names, findings=localizer.findings, kind=said.kind)
-                if writer.done:
-                    start = writer.done
-                    continue
-            writer.append(said.prob.numpy(), said.maps.numpy(), frames, films.sizes[here])
-            start, batches = writer.done, batches + 1
-            if batches % FLUSH_EVERY == 0:
+    with _explained(out):
+        try:
+            while start < len(readable):
+                here = readable[start : start + batch_size]
+                frames = films.frames[here]
+                said = explain_pixels(localizer, films.pixels(here), frames)
+                if writer is None:
+                    writer = PredictionsWriter(
+                        out, meta=meta, images=names, findings=localizer.findings, kind=said.kind
+                    )
+                    if writer.done:
+                        start = writer.done
+                        continue
+                writer.append(said.prob.numpy(), said.maps.numpy(), frames, films.sizes[here])
+                start, batches = writer.done, batches + 1
+                if batches % FLUSH_EVERY == 0:
+                    writer.flush()
+                if on_film:
+                    on_film(start, len(readable))
+        finally:
+            if writer is not None:
                 writer.flush()
-            if on_film:
-                on_film(start, len(readable))
-    finally:
         if writer is not None:
-            writer.flush()
-    if writer is not None:
-        writer.finish()
+            writer.finish()
     return len(readable)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PredictionsError(
+            f"{folder}: cannot be written ({error.strerror or error}). Make room, or give another --out, and run again."
+        ) from error
 
 
 def explain_pixels(localizer: Localizer, pixels: np.ndarray[Any, np.dtype[np.uint8]], frames: FloatArray) -> Explained:

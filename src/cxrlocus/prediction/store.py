@@ -27,6 +27,9 @@ from cxrlocus.types import MAP_KINDS, Findings, FloatArray, MapKind
 
 SCHEMA = 1
 
+MAPS_PART = "maps.part.npy"
+"""Maps that are not whole yet; like every other file it is written beside the one that it will replace."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -71,7 +74,7 @@ class PredictionsWriter:
     that has one is whole.
 
     Args:
-        folder: where to; a whole predictions folder there is replaced.
+        folder: where to; a whole predictions folder there is replaced, once the new one is whole.
         meta: travels to meta.json; a stopped folder is continued only if it had the same.
         images: all films, in order.
         findings: the vocabulary.
@@ -84,7 +87,6 @@ class PredictionsWriter:
         self.folder, self.meta, self.images, self.findings, self.kind = folder, dict(meta), images, findings, kind
         self.done = 0
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "meta.json").unlink(missing_ok=True)
         self._key = hashlib.sha256(repr((self.meta, images, findings.names, kind)).encode()).hexdigest()
         n = len(images)
         self._small: dict[str, NDArray[Any]] = {
@@ -105,8 +107,8 @@ class PredictionsWriter:
                         saved = np.load(file)
                         small = {name: saved[name] for name in self._small}
                     # Opened to read first: opened to write, a file that was cut short is filled up with zeros.
-                    np.load(self.folder / "maps.npy", mmap_mode="r")
-                    maps = np.load(self.folder / "maps.npy", mmap_mode="r+")
+                    np.load(self.folder / MAPS_PART, mmap_mode="r")
+                    maps = np.load(self.folder / MAPS_PART, mmap_mode="r+")
                     self._small, self._maps, self.done = small, maps, int(progress["done"])
                     return
             except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
@@ -137,7 +139,7 @@ class PredictionsWriter:
         self.done += len(prob)
 
     def _new_maps(self, shape: tuple[int, ...]) -> NDArray[np.float16]:
-        path = self.folder / "maps.npy"
+        path = self.folder / MAPS_PART
         maps = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         if hasattr(os, "posix_fallocate"):
             # A map over a hole in a file kills the process when the disk fills up; room taken at once is an error.
@@ -167,9 +169,9 @@ class PredictionsWriter:
                 f"{self.folder}: {self.done} of {len(self.images)} films predicted; nothing to finish."
             )
         self._maps.flush()  # type: ignore[attr-defined]  # a memmap, which NDArray does not show
-        np.save(self.folder / "frames.npy", self._small["frames"])
-        np.save(self.folder / "sizes.npy", self._small["sizes"])
-        with (self.folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        for name in ("frames", "sizes"):
+            np.save(self.folder / f"{name}.part.npy", self._small[name])
+        with (self.folder / "table.part.csv").open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(("image", "finding", "prob"))
             for image, prob in zip(self.images, self._small["prob"], strict=True):
@@ -181,7 +183,15 @@ class PredictionsWriter:
             "kind": self.kind,
             "films": len(self.images),
         }
-        (self.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        (self.folder / "meta.part.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        """Let what is whole take the place of what was there: renaming needs no room, so a full disk loses nothing."""
+        (self.folder / "meta.json").unlink(missing_ok=True)
+        for name in ("maps.npy", "frames.npy", "sizes.npy", "table.csv", "meta.json"):
+            stem, _, suffix = name.partition(".")
+            (self.folder / f"{stem}.part.{suffix}").replace(self.folder / name)
         for name in ("progress.json", "progress.npz", "progress.part.npz"):
             (self.folder / name).unlink(missing_ok=True)
 

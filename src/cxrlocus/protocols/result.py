@@ -63,6 +63,8 @@ def read_results(path: Path) -> list[Result]:
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise TypeError(f"it is a {type(rows).__name__}")
         return [_from_row(row) for row in rows]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise PredictionsError(f"{path}: not a list of results ({error}). Write it with `evaluate --json`.") from error

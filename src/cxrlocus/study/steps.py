@@ -14,7 +14,7 @@ from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.prediction.predict import predict
 from cxrlocus.training.machine import describe_machine, make_fabric
-from cxrlocus.training.run import RunInfo, file_hash, open_run
+from cxrlocus.training.run import RunInfo, check_run, file_hash, open_run
 
 Bars = Callable[[str], Callable[..., None]]
 """``bars(label)`` gives a function to call with (done, in all) or (done, in all, words)."""
@@ -69,6 +69,8 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
         init=file_hash(job.init) if job.init else "",
         machine=describe_machine(),
     )
+    # Before processes are started: each would otherwise fail by itself, and the others wait for it.
+    check_run(out, info)
     fabric = make_fabric(config.precision, accelerator=job.accelerator, devices=job.devices, nodes=job.nodes)
     speaks = bool(fabric.is_global_zero)
     if speaks:

@@ -135,11 +135,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
-    optimizer = make_optimizer(objective, head, config)
+    wrapped, optimizer = fabric.setup(objective, make_optimizer(objective, head, config))
     progress, resume = Progress(), folder / "resume.safetensors"
     if resume.is_file():
-        progress = Progress(**load_resume(resume, objective, optimizer))
-    wrapped, optimizer = fabric.setup(objective, optimizer)
+        # Only now: an optimizer's state is put where its parameters are, and setup has just moved them.
+        progress = Progress(**load_resume(resume, objective, _plain(optimizer)))
 
     def save() -> None:
         if fabric.is_global_zero:
@@ -157,7 +157,7 @@ def fit(
                 _log(folder, {"epoch": progress.epoch, **losses, **figures, "seconds": round(seconds, 2)})
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
             save()
-            if interrupt.asked and progress.epoch < config.epochs:
+            if _asked(fabric, interrupt) and progress.epoch < config.epochs:
                 raise KeyboardInterrupt
     if fabric.is_global_zero:
         write_json(folder / "manifest.json", {"config": asdict(config), "seed": seed, "progress": asdict(progress)})
@@ -196,7 +196,7 @@ def _train_epoch(
             on_step(
                 done + 1, config.epochs * steps, f"epoch {progress.epoch + 1}/{config.epochs}{_best(progress, config)}"
             )
-        if interrupt.asked:
+        if _asked(fabric, interrupt):
             progress.sums = {name: float(value) for name, value in sums.items()}
             save()
             raise KeyboardInterrupt
@@ -276,6 +276,14 @@ def _out_of_patience(progress: Progress, config: FitConfig) -> bool:
 
 def _best(progress: Progress, config: FitConfig) -> str:
     return "" if progress.best is None else f", best {config.select} {progress.best:.3f}"
+
+
+def _asked(fabric: Fabric, interrupt: Interrupt) -> bool:
+    """Whether to stop, the same on all ranks: one that left alone would take the others down before they had saved."""
+    if fabric.world_size == 1:
+        return interrupt.asked
+    mine = torch.tensor(float(interrupt.asked), device=fabric.device)
+    return float(cast(Tensor, fabric.all_reduce(mine, reduce_op="sum"))) > 0
 
 
 def _plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -54,8 +54,8 @@ class RunInfo:
     schema: int = SCHEMA
 
 
-def open_run(folder: Path, info: RunInfo) -> None:
-    """Begin a run in a folder, or go on with the same run in it.
+def check_run(folder: Path, info: RunInfo) -> None:
+    """See that a folder holds the same run, or none.
 
     Raises:
         RunError: the folder holds a run that differs in anything but the machine and the version.
@@ -67,9 +67,18 @@ def open_run(folder: Path, info: RunInfo) -> None:
         if other:
             detail = f"{other[0]} is {before[other[0]]!r} there and {now[other[0]]!r} here"
             raise RunError(f"{folder}: holds another run ({detail[:200]}). Choose another --out, or delete the folder.")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, asdict(info))
+
+
+def open_run(folder: Path, info: RunInfo) -> None:
+    """Begin a run in a folder, or go on with the same run in it.
+
+    Raises:
+        RunError: the folder holds another run.
+    """
+    check_run(folder, info)
+    if not (folder / "run.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "run.json", asdict(info))
 
 
 def read_run(folder: Path) -> RunInfo:

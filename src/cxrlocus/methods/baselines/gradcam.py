@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.attribution import ATTRIBUTIONS
+from cxrlocus.models.modes import evaluating
 from cxrlocus.types import Explained, Findings, Fit, FloatArray, Localizer
 
 
@@ -68,14 +69,9 @@ class GradCamLocalizer:
             ConfigError: the layer gives no feature grid, or the logits do not come from it.
         """
         net = self.localizer.net
-        was_training = net.training
-        net.eval()
-        try:
-            with torch.enable_grad(), _captured(self.layer) as seen:
-                logits = self.localizer.logits(images.requires_grad_(False))
-                maps = self._maps(logits, seen)
-        finally:
-            net.train(was_training)
+        with evaluating(net), torch.enable_grad(), _captured(self.layer) as seen:
+            logits = self.localizer.logits(images.requires_grad_(False))
+            maps = self._maps(logits, seen)
         prob = torch.sigmoid(logits.detach().float()).cpu()
         return Explained(prob, torch.stack(maps, dim=1).cpu(), frames, "logit")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cxrlocus.methods.cam.config import CamConfig
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
+from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -50,13 +51,8 @@ class CamLocalizer:
     @torch.no_grad()
     def explain(self, images: Tensor, frames: FloatArray) -> Explained:
         """Probabilities (N, C) and CAMs (N, C, h, w), kind "logit", on the CPU in float32."""
-        was_training = self.net.training
-        self.net.eval()
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                out = self.net(images.to(self.device))
-        finally:
-            self.net.train(was_training)
+        with evaluating(self.net), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            out = self.net(images.to(self.device))
         prob, maps = torch.sigmoid(out.logits.float()).cpu(), out.maps.float().cpu()
         return Explained(prob, maps, frames, "logit")
 

@@ -16,7 +16,9 @@ from cxrlocus.types import Explained, Findings, Fit, FloatArray, Frame, MapKind
 class SeesBrightness:
     """Maps are the film averaged to ``grid`` cells a side, one for each finding, scaled apart."""
 
-    def __init__(self, size: int = 64, grid: int = 16, fit: Fit = "letterbox", findings: tuple[str, ...] = ("Mass",)) -> None:
+    def __init__(
+        self, size: int = 64, grid: int = 16, fit: Fit = "letterbox", findings: tuple[str, ...] = ("Mass",)
+    ) -> None:
         self.findings, self.size, self.fit, self.grid = Findings(findings), size, fit, grid
         self.calls = 0
 
@@ -27,7 +29,9 @@ class SeesBrightness:
         return Explained(maps.mean((-2, -1)).clamp(0, 1), maps, frames, "logit")
 
 
-def made_up(n: int = 3, findings: tuple[str, ...] = ("Mass", "Nodule"), seed: int = 0, kind: MapKind = "logit", **meta: Any) -> Predictions:
+def made_up(
+    n: int = 3, findings: tuple[str, ...] = ("Mass", "Nodule"), seed: int = 0, kind: MapKind = "logit", **meta: Any
+) -> Predictions:
     draw = np.random.default_rng(seed)
     return Predictions(
         {"method": "cam", "variant": "", "dataset": "some", **meta},
