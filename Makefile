@@ -31,20 +31,22 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	for one in loader explain step; do $(BIN)/python benchmarks/$$one.py || exit 1; done
 
-# Debian splits ensurepip from python3; without it the venv is filled by the pip that is there.
-$(BIN)/python:
+# Debian splits ensurepip from python3; without it the venv is filled by the pip that is there. Each step is marked done
+# only when it is, so that a set-up that was broken off goes on.
+$(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --without-pip --clear $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip
+	@touch $@
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
+$(VENV)/.run: pyproject.toml | $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.bench: pyproject.toml | $(BIN)/python
+$(VENV)/.bench: pyproject.toml | $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	@touch $@ $(VENV)/.run
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from commands import cxrlocus, finish, start
 
+from commands import cxrlocus, finish, start
 from cxrlocus import __version__
 from cxrlocus.cli import VERBS, parse
 

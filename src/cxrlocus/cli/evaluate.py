@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say
+from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say, write_text
 from cxrlocus.errors import PredictionsError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         write_results(args.json, results)
         say(f"rows: {args.json} ({len(results)})")
     if args.markdown:
-        args.markdown.write_text("\n".join(tables(results, controls, markdown=True)), encoding="utf-8")
+        write_text(args.markdown, "\n".join(tables(results, controls, markdown=True)))
     for table in tables(results, controls):
         print(table)
     return 0

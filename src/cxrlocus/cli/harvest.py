@@ -81,6 +81,6 @@ def _tell(done: Harvest, *, strict: bool) -> int:
 def _tell_precision(summary: Summary) -> None:
     measured = sum(one.measured for one in summary.findings)
     if measured:
-        say(f"precision of rank-1 boxes as stated by the {measured} that stand beside a true box of their finding")
+        say(f"stated precision: of the {measured} rank-1 boxes beside a true box of their finding; unknown elsewhere")
     else:
-        say("precision unknown: no harvested box stands beside a true box")
+        say("precision: unknown, for no harvested box stands beside a true box of its finding")

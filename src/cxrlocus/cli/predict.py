@@ -90,7 +90,9 @@ def _films_asked_for(args: argparse.Namespace) -> Index:
     if not files:
         raise ConfigError(f"no files in {', '.join(map(str, args.images))}.")
     findings = Findings(tuple(read_run(args.run_folder).findings))
-    records = tuple(Record(str(path), path, patient=str(path)) for path in dict.fromkeys(files))
+    # A name that is not UTF-8 is written with escapes, because every table is UTF-8; the path stays as it is.
+    names = {path: str(path).encode("utf-8", "backslashreplace").decode() for path in files}
+    records = tuple(Record(name, path, patient=name) for path, name in names.items())
     return Index("files", Path(), findings, records)
 
 

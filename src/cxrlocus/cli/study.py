@@ -14,6 +14,7 @@ from cxrlocus.cli.common import (
     parse_sets,
     progress_bars,
     say,
+    write_text,
 )
 from cxrlocus.errors import ConfigError
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         # Printed numbers are of the real films: beside another data set they would compare nothing.
         beside = published_results(paper) if index.dataset == "nih" else []
         write_results(out / "results.json", results)
-        (out / "tables.md").write_text("\n".join(tables(results + beside, controls, markdown=True)), encoding="utf-8")
+        write_text(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
         for table in tables(results + beside, controls):
             print(table)
         say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")

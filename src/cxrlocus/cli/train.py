@@ -10,6 +10,7 @@ from cxrlocus.cli.common import (
     add_data,
     cache_folder,
     check_folder_to_write,
+    list_dropped,
     load_index,
     parse_sets,
     progress_bars,
@@ -57,5 +58,17 @@ def run(args: argparse.Namespace) -> int:
     with progress_bars() as bars:
         speaks = train_run(job, index, args.out, cache=cache_folder(args), bars=bars)
     if speaks:
+        tell_unreadable(args.out)
         say(f"trained: {args.out}")
     return 0
+
+
+def tell_unreadable(folder: Path) -> None:
+    """List the films that training had to leave out, as the run folder's split.json has them."""
+    from cxrlocus.data.records import Dropped
+    from cxrlocus.training.checkpoint import read_json
+
+    split = folder / "split.json"
+    if split.is_file():
+        dropped = [Dropped(item, reason) for item, reason in read_json(split)["unreadable"]]
+        list_dropped(dropped, "films could not be read and were not trained on")

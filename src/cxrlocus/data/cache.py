@@ -171,13 +171,18 @@ class _Build:
 
     def __init__(self, store: SquareStore, memo: HashMemo, paths: Sequence[Path], progress: Progress) -> None:
         self.store, self.memo, self.paths, self.progress = store, memo, paths, progress
-        known = memo.read()
         self.keys = [file_key(path) for path in paths]
-        self.shas = [known.get(key) if key else None for key in self.keys]
+        self.shas: list[str | None] = [None] * len(paths)
         self.slots = store.read()
+        self._recall()
         # Files that are not there are listed without the lock: a whole cache that cannot be written still serves.
         gone = (self._decode(i) for i, key in enumerate(self.keys) if key is None)
         self.failed = {result.position: result.reason for result in gone if result.reason}
+
+    def _recall(self) -> None:
+        """Take over the hashes that are known by now, other processes' among them."""
+        known = self.memo.read()
+        self.shas = [sha or (known.get(key) if key else None) for sha, key in zip(self.shas, self.keys, strict=True)]
 
     def slot(self, position: int) -> Slot | None:
         """A film's slot, None if it has none (yet)."""
@@ -194,6 +199,7 @@ class _Build:
             if not free:
                 return
             self.slots = self.store.trim()
+            self._recall()
             todo = self.missing()
             done, per_chunk = len(self.paths) - len(todo), max(1, min(1024, _CHUNK_BYTES // self.store.size**2))
             chunk: list[_Decoded] = []
@@ -209,6 +215,7 @@ class _Build:
     def _waiting(self) -> bool:
         """Whether the process that holds the lock has meanwhile done all that this one wants."""
         self.slots = self.store.read()
+        self._recall()
         missing = len(self.missing())
         self.progress(len(self.paths) - missing, len(self.paths))
         return missing == 0

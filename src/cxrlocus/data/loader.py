@@ -36,6 +36,7 @@ class Loader:
         rank: this process among ``world``.
         world: processes that share the films.
         drop_last: leave out the last step where it is not full.
+        device: where batches are made and come out; None is the CPU. Films travel as bytes and are augmented there.
 
     Raises:
         ConfigError: a number is out of range, ``films`` are not the index's, or no film is left.
@@ -68,6 +69,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         drop_last: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         if batch_size < 1 or seed < 0 or not 0 <= rank < world:
             raise ConfigError(
@@ -86,6 +88,7 @@ class Loader:
             )
         self.films, self.batch_size, self.shuffle, self.seed = films, batch_size, shuffle, seed
         self.augmentation, self.rank, self.world = augmentation, rank, world
+        self.device = device or torch.device("cpu")
         self._target = torch.from_numpy(index.target.astype(np.float32))
         self._known = torch.from_numpy(index.known)
 
@@ -124,11 +127,13 @@ class Loader:
         if short:
             dealt = np.concatenate([dealt, np.resize(order, short)])
         mine = dealt[self.rank :: self.world]
-        images = torch.from_numpy(self.films.pixels(mine)).unsqueeze(1).float().div_(255.0)
+        pixels = torch.from_numpy(self.films.pixels(mine)).unsqueeze(1)
+        images = pixels.to(self.device).float().div_(255.0)
         if self.augmentation is not None:
             images, _ = augment(images, self._generator(epoch, step), self.augmentation)
         rows = torch.from_numpy(mine)
-        return Batch(images, self._target[rows], self._known[rows], rows)
+        labels = (self._target[rows], self._known[rows], rows)
+        return Batch(images, *(part.to(self.device) for part in labels))
 
     def _generator(self, epoch: int, step: int) -> torch.Generator:
         word = np.random.SeedSequence([self.seed, epoch, step, self.rank]).generate_state(1, np.uint64)[0]

@@ -25,8 +25,14 @@ BOX_FILE = "BBox_List_2017.csv"
 FRAME = (1024, 1024)
 """(width, height) that NIH's boxes are given in, whatever size the films are stored at."""
 
-# The box list says Infiltrate where the labels say Infiltration.
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+"""The box list's first line as it is: nine names over six fields."""
+
 ALIASES = {"Infiltrate": "Infiltration"}
+"""The box list says Infiltrate where the labels say Infiltration."""
+
+BOX_WORDS = {name: word for word, name in ALIASES.items()}
+"""What the box list calls a finding, where that differs from the labels."""
 
 
 @dataclass(frozen=True)

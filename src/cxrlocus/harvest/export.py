@@ -1,9 +1,9 @@
 """The exports of a harvest, each streamed from the journal and written whole or not at all.
 
-    boxes.csv       every box; has x, y, w, h too, so that `cxrlocus evaluate` reads it as it is
-    boxes.parquet   the same rows, where pyarrow is installed
-    coco.json       COCO: the films looked at, the boxes, the findings as categories; all ids from 1
-    BBox_List.csv   the best box of each film and finding in the layout of NIH's own list
+boxes.csv       every box; has x, y, w, h too, so that `cxrlocus evaluate` reads it as it is
+boxes.parquet   the same rows, where pyarrow is installed
+coco.json       COCO: the films looked at, the boxes, the findings as categories; all ids from 1
+BBox_List.csv   the best box of each film and finding in the layout of NIH's own list
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cxrlocus import __version__
+from cxrlocus.data.nih import BOX_HEADER, BOX_WORDS
 from cxrlocus.harvest.journal import Box, Journal, writing_whole
-from cxrlocus.protocols.boxlist import SYNONYMS
 from cxrlocus.types import Findings
-
-NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
-"""The header of NIH's list of boxes as it is: nine names over six fields."""
-
-NIH_WORDS = {name: word for word, name in SYNONYMS.items()}
 
 ROW_GROUP = 65536
 """Rows that a Parquet row group has, and that are in memory at a time."""
@@ -66,10 +61,10 @@ def write_csv(path: Path, journal: Journal) -> None:
 def write_nih(path: Path, journal: Journal) -> None:
     """The rank-1 boxes as NIH lists its own: its header, its word for Infiltration; for NIH films its 1024 px frame."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(NIH_HEADER + "\n")
+        file.write(BOX_HEADER + "\n")
         rows = csv.writer(file, lineterminator="\n")
         best = (box for box in _boxes(journal) if box.rank == 1)
-        rows.writerows((box.image, NIH_WORDS.get(box.finding, box.finding), *_xywh(box)) for box in best)
+        rows.writerows((box.image, BOX_WORDS.get(box.finding, box.finding), *_xywh(box)) for box in best)
 
 
 def write_coco(path: Path, journal: Journal, findings: Findings) -> None:

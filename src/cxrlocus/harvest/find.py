@@ -96,9 +96,7 @@ def _draw(
     return drawn
 
 
-def step_of(
-    xyxy: Sequence[float], values: NDArray[np.floating], steps: NDArray[np.integer], frame: FloatArray
-) -> int:
+def step_of(xyxy: Sequence[float], values: NDArray[np.floating], steps: NDArray[np.integer], frame: FloatArray) -> int:
     """The mining step that found a box: that of the highest cell (its centre) of the map inside the box.
 
     A box that holds no cell's centre takes the cell nearest to its own centre.

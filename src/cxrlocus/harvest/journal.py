@@ -1,8 +1,8 @@
 """The journal of a harvest, shard by shard: what a stopped harvest goes on from, and all that the exports are made of.
 
-    <out>/journal/key.json     what is harvested, with what; any other harvest in this folder is refused
-    <out>/journal/00000.json   one shard of films: written whole or not at all, and never changed
-    <out>/journal/lock         held while a harvest writes here
+<out>/journal/key.json     what is harvested, with what; any other harvest in this folder is refused
+<out>/journal/00000.json   one shard of films: written whole or not at all, and never changed
+<out>/journal/lock         held while a harvest writes here
 """
 
 from __future__ import annotations

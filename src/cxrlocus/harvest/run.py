@@ -132,7 +132,7 @@ def _fill(
                     find_on_batch(localizer, squares, options, found)
                 watch.tick(len(batch))
             shard = Shard(
-                tuple(found.films), tuple(found.boxes), found.asked, found.gated, tuple(unreadable),
+                tuple(found.films), tuple(found.boxes), dict(found.asked), dict(found.gated), tuple(unreadable),
                 tuple(found.failed), time.perf_counter() - start,
             )  # fmt: skip
             journal.write(number, shard)

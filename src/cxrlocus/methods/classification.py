@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cxrlocus.data.cache import open_films
 from cxrlocus.data.loader import Loader
-from cxrlocus.data.records import Index
+from cxrlocus.data.records import Dropped, Index
 from cxrlocus.data.splits import hold_out, write_split
 from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import CxrlocusError
@@ -22,6 +22,7 @@ from cxrlocus.functional.losses import LOSSES, masked_bce
 from cxrlocus.methods.base import Recipe
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.models.camnet import CamNet
+from cxrlocus.training.checkpoint import write_json
 from cxrlocus.types import Batch, BoolArray
 
 
@@ -63,24 +64,41 @@ class Part:
 
 
 def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
-    """The films to train on and those that choose the checkpoint, whose list is written into the run folder."""
+    """The films to train on and those that choose the checkpoint.
+
+    Into the run folder go val_list.txt, and split.json with its hash, the counts and the films that could not be read.
+    """
     config, fabric = recipe.config, recipe.fabric
     if any(r.split == "val" for r in recipe.index.records):
         train, val = recipe.index.split("train"), recipe.index.split("val")
     else:
         train, val = hold_out(recipe.index.split("train"), config.val_fraction, seed=recipe.seed)
-    write_split(recipe.folder / "val_list.txt", val.images)
+    unreadable: list[Dropped] = []
 
     def part(index: Index, *, learning: bool) -> Part:
         films = open_films(index, size=config.size, fit=config.fit, folder=recipe.cache, progress=recipe.on_film)
+        unreadable.extend(films.unreadable)
         augmentation = Augmentation() if learning and config.augment else None
         loader = Loader(
             index, films, config.batch_size, shuffle=learning, seed=recipe.seed, augmentation=augmentation,
-            rank=fabric.global_rank, world=fabric.world_size,
+            rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
         )  # fmt: skip
         return Part(index, loader)
 
-    return part(train, learning=True), part(val, learning=False)
+    parts = part(train, learning=True), part(val, learning=False)
+    if fabric.is_global_zero:
+        listed = write_split(recipe.folder / "val_list.txt", val.images)
+        write_json(
+            recipe.folder / "split.json",
+            {
+                "val_list": listed,
+                "train": len(train),
+                "val": len(val),
+                "unreadable": [[one.item, one.reason] for one in unreadable],
+            },
+        )
+    fabric.barrier()
+    return parts
 
 
 def validator(fabric: Fabric, net: CamNet, part: Part) -> Callable[[], Mapping[str, float]]:

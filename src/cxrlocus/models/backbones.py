@@ -96,13 +96,19 @@ class Backbone(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.no_grad():
-                shape = tuple(self(torch.zeros(1, 1, side, side)).shape)
+            with torch.enable_grad():
+                features = self(torch.zeros(1, 1, side, side))
+                features.sum().backward()
+            shape = tuple(features.shape)
         except (AssertionError, RuntimeError, IndexError) as error:
             raise ConfigError(
                 f"backbone {self.name!r} gives no feature grid for films of any size ({error})."
             ) from error
         self.train(was_training)
+        # A head's norm, say: it never learns here, and DDP waits forever for the gradient of what is not used.
+        for parameter in self.net.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
         if shape != (1, self.channels, 4, 4):
             raise ConfigError(
                 f"backbone {self.name!r} must give (1, {self.channels}, 4, 4) for a film of {side} px at stride "
@@ -117,6 +123,11 @@ def _create(name: str, stride: int, **options: Any) -> Any:
         options["output_stride"] = 16
     try:
         net = timm.create_model(name, num_classes=0, global_pool="", **options)
+    except (OSError, ConnectionError) as error:
+        raise ConfigError(
+            f"the pretrained weights of {name!r} cannot be fetched ({type(error).__name__}). Give weights with --init "
+            "FILE, train from scratch with --set pretrained=false, or connect this machine to the network once."
+        ) from error
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(

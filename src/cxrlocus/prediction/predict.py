@@ -17,6 +17,9 @@ from cxrlocus.errors import ConfigError, ImageError, PredictionsError
 from cxrlocus.prediction.store import Predictions, PredictionsWriter
 from cxrlocus.types import Explained, FloatArray, Localizer
 
+BATCH = 32
+"""Films a forward pass, where nobody says otherwise."""
+
 FLUSH_EVERY = 50
 """Batches between two moments that a stopped prediction can go on from."""
 
@@ -28,7 +31,7 @@ def predict(
     out: Path,
     *,
     meta: Mapping[str, Any],
-    batch_size: int = 32,
+    batch_size: int = BATCH,
     on_film: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write the predictions folder of the readable films; stopped and called again, it goes on.
@@ -114,23 +117,28 @@ def explain_files(localizer: Localizer, paths: Sequence[Path], *, meta: Mapping[
 
     Raises:
         ImageError: a file cannot be read.
+        ConfigError: no path is given.
     """
-    squares, frames, sizes = [], [], []
-    for path in paths:
-        pixels = read_film(path)
-        square, frame = to_square(pixels, localizer.size, localizer.fit)
-        record, size = Record(str(path), path, patient=str(path)), (pixels.shape[1], pixels.shape[0])
-        squares.append(square)
-        frames.append(film_frame(record, frame, size).matrix)
-        sizes.append(film_size(record, size))
-    said = explain_pixels(localizer, np.stack(squares), np.stack(frames))
+    if not paths:
+        raise ConfigError("paths must name at least one film; got none.")
+    frames, sizes, said = [], [], []
+    for start in range(0, len(paths), BATCH):
+        squares = []
+        for path in paths[start : start + BATCH]:
+            pixels = read_film(path)
+            square, frame = to_square(pixels, localizer.size, localizer.fit)
+            record, size = Record(str(path), path, patient=str(path)), (pixels.shape[1], pixels.shape[0])
+            squares.append(square)
+            frames.append(film_frame(record, frame, size).matrix)
+            sizes.append(film_size(record, size))
+        said.append(explain_pixels(localizer, np.stack(squares), np.stack(frames[start:])))
     return Predictions(
         dict(meta or {}),
         tuple(str(p) for p in paths),
         localizer.findings,
-        said.prob.numpy(),
-        said.maps.numpy(),
+        np.concatenate([one.prob.numpy() for one in said]),
+        np.concatenate([one.maps.numpy() for one in said]),
         np.stack(frames),
         np.array(sizes, dtype=np.int64),
-        said.kind,
+        said[0].kind,
     )

@@ -221,6 +221,8 @@ def read_predictions(folder: Path) -> Predictions:
             raise PredictionsError(
                 f"{folder}: predictions schema {schema!r}, but this version reads {SCHEMA}. Predict again."
             )
+        if not all(isinstance(meta.get(name), str) for name in ("method", "variant", "dataset")):
+            raise ValueError("meta.json must name method, variant and dataset")
         findings = Findings(tuple(meta["findings"]))
         images, prob = _read_table(folder / "table.csv", findings)
         return Predictions(

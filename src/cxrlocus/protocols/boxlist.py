@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cxrlocus.data.nih import ALIASES
 from cxrlocus.data.records import Index, Record
 from cxrlocus.errors import PredictionsError
 from cxrlocus.regions.detections import Detections
 
 COLUMNS = ("image", "finding", "x", "y", "w", "h")
-
-SYNONYMS = {"Infiltrate": "Infiltration"}
-"""NIH's list of boxes has its own word for one finding."""
 
 Row = tuple[int, int, tuple[float, float, float, float], float]
 
@@ -95,7 +93,7 @@ def _rows(path: Path, file: Iterable[str], index: Index) -> Iterator[Row]:
         raise PredictionsError(f"{path}, line 1: column {twice[0]!r} stands more than once. Keep one.")
     at = {name: header.index(name) for name in (*COLUMNS, "score") if name in header}
     findings = {name: i for i, name in enumerate(index.findings)}
-    findings |= {word: findings[name] for word, name in SYNONYMS.items() if name in findings and word not in findings}
+    findings |= {word: findings[name] for word, name in ALIASES.items() if name in findings and word not in findings}
     for cells in lines:
         if not any(cell.strip() for cell in cells):
             continue

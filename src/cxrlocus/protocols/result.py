@@ -49,10 +49,22 @@ class Result:
 
 
 def write_results(path: Path, results: Iterable[Result]) -> None:
-    """Write rows as a JSON list of objects; NaN becomes null."""
+    """Write rows as a JSON list of objects; NaN becomes null.
+
+    Raises:
+        PredictionsError: the file cannot be written; one that was there stays as it is.
+    """
     rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
     text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
-    path.write_text(text, encoding="utf-8")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PredictionsError(
+            f"{path}: the rows cannot be written ({error.strerror or error}). Make room, or give another path."
+        ) from error
 
 
 def read_results(path: Path) -> list[Result]:

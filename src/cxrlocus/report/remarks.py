@@ -60,7 +60,10 @@ def _not_looked_at(index: Index, detections: Sequence[Detections]) -> list[str]:
     for count, methods in sorted(counts.items()):
         if count:
             who = f"{methods} of {len(detections)} methods and controls" if len(detections) > 1 else "The method"
-            said.append(f"{who} did not look at {count} of the {len(index)} films; its numbers are without them.")
+            said.append(
+                f"{who} did not look at {count} of the {len(index)} films. Boxes on them count as missed; "
+                "the AUROC is of the other films."
+            )
     strangers = len({name for d in detections for name in d.images} - set(index.images))
     if strangers:
         said.append(f"{strangers} films were predicted on that this data set does not hold; they are not shown.")

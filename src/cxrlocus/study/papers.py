@@ -10,12 +10,15 @@ from statistics import mean, stdev
 
 from scipy.stats import t as student
 
+from cxrlocus import __version__
 from cxrlocus.data.records import Index
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols.result import Result, read_results, write_results
 from cxrlocus.study.score import Measure, score_controls, score_predictions
 from cxrlocus.study.steps import Bars, Job, predict_run, train_run
+from cxrlocus.training.checkpoint import read_json, write_json
+from cxrlocus.training.run import file_hash
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,46 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> tuple[list[R
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {name!r}.")
-    by_seed = [cell(row, seed, index, setup, bars) for seed in setup.seeds for row in STUDIES[name]]
+    films = index if setup.split == "all" else index.split(setup.split)
+    check_same_study(index, setup)
+    by_seed = [cell(row, seed, index, films, setup, bars) for seed in setup.seeds for row in STUDIES[name]]
     rows = over_seeds([row for rows in by_seed for row in rows])
     first = STUDIES[name][0]
     like = read_predictions(setup.out / "predictions" / f"{first.name}-seed{setup.seeds[0]}")
-    controls = [row for one in score_controls(index.split(setup.split), setup.measure, like) for row in one.results]
+    controls = [row for one in score_controls(films, setup.measure, like) for row in one.results]
     return rows + controls, frozenset(row.method for row in controls)
 
 
-def cell(row: Row, seed: int, index: Index, setup: Setup, bars: Bars) -> list[Result]:
+def check_same_study(index: Index, setup: Setup) -> None:
+    """See that the study's folder holds this study's cells, or begin it.
+
+    Raises:
+        RunError: it was begun with other data, options, weights or measures.
+    """
+    now = {
+        "index": index.hash,
+        "preset": setup.preset,
+        "options": dict(setup.options),
+        "init": file_hash(setup.init) if setup.init else "",
+        "split": setup.split,
+        "protocols": list(setup.measure.protocols),
+        "bootstrap": [setup.measure.seed, setup.measure.resamples],
+        "version": __version__,
+    }
+    path = setup.out / "study.json"
+    if not path.is_file():
+        setup.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, now)
+        return
+    before = read_json(path)
+    other = [key for key in now if before.get(key) != now[key]]
+    if other:
+        raise RunError(
+            f"{setup.out}: holds a study with another {other[0]}. Choose another --out, or delete the folder."
+        )
+
+
+def cell(row: Row, seed: int, index: Index, films: Index, setup: Setup, bars: Bars) -> list[Result]:
     """One row for one seed: its results, read if they are there."""
     done = setup.out / "results" / f"{row.name}-seed{seed}-{setup.measure.policy}.json"
     if done.is_file():
@@ -102,7 +136,6 @@ def cell(row: Row, seed: int, index: Index, setup: Setup, bars: Bars) -> list[Re
 
     job = Job(row.method, row.variant, setup.preset, setup.options, seed, setup.init)
     train_run(job, index, run, cache=setup.cache, bars=labelled)
-    films = index.split(setup.split)
     if not (pred / "meta.json").is_file():
         predict_run(run, films, pred, split=setup.split, cache=setup.cache, bars=bars, maps=row.maps)
     results = score_predictions(read_predictions(pred), films, setup.measure).results

@@ -19,7 +19,7 @@ from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
 from cxrlocus.regions.detections import Detections
-from cxrlocus.types import Policy
+from cxrlocus.types import FloatArray, Frame, Policy
 
 DEFAULT_GRID = (16, 16)
 """The grid of map controls beside boxes that came without maps."""
@@ -76,17 +76,23 @@ def score_predictions(
 
 def score_boxes(detections: Detections, index: Index, measure: Measure, name: str) -> Scored:
     """Apply the protocols to boxes that came without maps; no threshold is chosen, so the policy is "fixed"."""
-    label = RunLabel(name, "", index.dataset, "fixed", "boxes as given")
+    label = RunLabel(f"{name}.csv" if name in CONTROLS else name, "", index.dataset, "fixed", "boxes as given")
     return Scored(None, detections, measure.results(detections, index, label, None), is_control=False)
 
 
 def score_controls(index: Index, measure: Measure, like: Predictions | Detections) -> list[Scored]:
-    """Every control on the boxed films of the index, on the findings and the grid of what it stands beside."""
+    """Every control on the boxed films of the index, on the findings and the grid of what it stands beside.
+
+    A control that learns from other patients is left out where there are none.
+    """
     grid = (like.maps.shape[2], like.maps.shape[3]) if isinstance(like, Predictions) else DEFAULT_GRID
     boxed = index.subset([i for i, r in enumerate(index.records) if r.boxes])
-    setting = Setting(boxed, film_sizes(boxed, like), like.findings, grid, measure.seed)
+    sizes = film_sizes(boxed, like)
+    setting = Setting(boxed, sizes, map_frames(boxed, sizes, like), like.findings, grid, measure.seed)
     scored = []
     for name, control in CONTROLS.items():
+        if control.needs_patients > len(set(boxed.patients)):
+            continue
         made = control.make(setting)
         policy = measure.policy if control.policy == "any" else control.policy
         if isinstance(made, Predictions):
@@ -96,6 +102,13 @@ def score_controls(index: Index, measure: Measure, like: Predictions | Detection
         label = RunLabel(name, "", index.dataset, policy, "; ".join(filter(None, (f"knows {control.knows}", note))))
         scored.append(Scored(None, detections, measure.results(detections, boxed, label, None), is_control=True))
     return scored
+
+
+def map_frames(index: Index, sizes: NDArray[np.int64], like: Predictions | Detections) -> FloatArray:
+    """The frame (N, 2, 3) of each film's map: the predictions' own, or the whole film where there is none."""
+    known = dict(zip(like.images, like.frames, strict=True)) if isinstance(like, Predictions) else {}
+    whole = (Frame.of_size(*size).matrix for size in sizes.tolist())
+    return np.array([known.get(name, frame) for name, frame in zip(index.images, whole, strict=True)]).reshape(-1, 2, 3)
 
 
 def film_sizes(index: Index, like: Predictions | Detections) -> NDArray[np.int64]:

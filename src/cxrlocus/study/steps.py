@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxrlocus.data.cache import Films, open_films
 from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError
 from cxrlocus.methods import get_method, load_run
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
@@ -72,12 +75,18 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
     # Before processes are started: each would otherwise fail by itself, and the others wait for it.
     check_run(out, info)
     fabric = make_fabric(config.precision, accelerator=job.accelerator, devices=job.devices, nodes=job.nodes)
-    speaks = bool(fabric.is_global_zero)
+    speaks, begun = bool(fabric.is_global_zero), (out / "run.json").is_file()
     if speaks:
         open_run(out, info)
     fabric.barrier()
     on_step, on_film = (bars("training"), bars("films")) if speaks else (None, None)
-    method.train(Recipe(out, films, config, job.seed, fabric, cache, job.init, on_step, on_film))
+    try:
+        method.train(Recipe(out, films, config, job.seed, fabric, cache, job.init, on_step, on_film))
+    except ConfigError:
+        # A run that could not begin must not stand in the way of the corrected command.
+        if speaks and not begun:
+            (out / "run.json").unlink(missing_ok=True)
+        raise
     return speaks
 
 
@@ -126,7 +135,10 @@ def predict_run(
         "hashes": dict(index.hashes),
         "machine": info.machine,
         "version": info.version,
-        "unreadable": [[one.item, one.reason] for one in films.unreadable],
+        "unreadable": [
+            [index.images[int(i)], one.reason]
+            for i, one in zip(np.flatnonzero(~films.readable), films.unreadable, strict=True)
+        ],
     }
     predict(localizer, films, index.images, out, meta=meta, batch_size=batch, on_film=bars("predicting"))
     return films

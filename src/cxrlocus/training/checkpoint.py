@@ -105,7 +105,7 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with _explained(path):
         save_file(plain, part, metadata=metadata)
-        with part.open("rb") as file:
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
         part.replace(path)
 

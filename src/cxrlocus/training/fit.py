@@ -27,6 +27,10 @@ Validate = Callable[[], Mapping[str, float]]
 """Figures of the model as it stands, among them the one that chooses the checkpoint."""
 
 
+FIGURES = {"auroc": 1.0, "val_loss": -1.0}
+"""The figures that may choose a checkpoint, and whether more (1) or less (-1) of them is better."""
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How a stage is trained; every method's Config is this and its own fields.
@@ -42,8 +46,7 @@ class FitConfig:
         schedule: "cosine" to 0, or "constant".
         clip: largest norm of the whole gradient; 0 does not clip.
         patience: epochs without a better figure before stopping; 0 never stops early.
-        select: the validation figure that chooses the checkpoint.
-        higher_is_better: of that figure.
+        select: the validation figure that chooses the checkpoint: a name in FIGURES.
         precision: "auto", "fp32" or "bf16" (autocast).
         channels_last: memory layout of the network; faster except for dilated depthwise convolutions on a CPU.
     """
@@ -59,7 +62,6 @@ class FitConfig:
     clip: float = 1.0
     patience: int = 0
     select: str = "auroc"
-    higher_is_better: bool = True
     precision: Precision = "auto"
     channels_last: bool = True
 
@@ -75,6 +77,7 @@ class FitConfig:
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "clip": (0 <= self.clip < math.inf, "at least 0"),
             "patience": (self.patience >= 0, "at least 0"),
+            "select": (self.select in FIGURES, " or ".join(FIGURES)),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -140,6 +143,8 @@ def fit(
     if resume.is_file():
         # Only now: an optimizer's state is put where its parameters are, and setup has just moved them.
         progress = Progress(**load_resume(resume, objective, _plain(optimizer)))
+    if fabric.is_global_zero:
+        _trim_log(folder, progress.epoch)
 
     def save() -> None:
         if fabric.is_global_zero:
@@ -258,7 +263,7 @@ def _keep_best(
     if config.select not in figures:
         raise ConfigError(f"select must be one of the validation figures {', '.join(figures)}; got {config.select!r}.")
     value = figures[config.select]
-    sign = 1.0 if config.higher_is_better else -1.0
+    sign = FIGURES[config.select]
     # While no epoch had a defined figure (no positive film in the validation part, say) the latest epoch is kept; an
     # undefined figure never replaces a defined one.
     if progress.best is None or sign * value > sign * progress.best:
@@ -269,9 +274,7 @@ def _keep_best(
 
 
 def _out_of_patience(progress: Progress, config: FitConfig) -> bool:
-    return (
-        bool(config.patience) and progress.epoch - 1 - progress.best_epoch >= config.patience > 0 and progress.epoch > 0
-    )
+    return 0 < config.patience <= progress.epoch - 1 - progress.best_epoch
 
 
 def _best(progress: Progress, config: FitConfig) -> str:
@@ -289,6 +292,14 @@ def _asked(fabric: Fabric, interrupt: Interrupt) -> bool:
 def _plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     # Fabric wraps the optimizer; the wrapper's state is the optimizer's own.
     return cast(torch.optim.Optimizer, getattr(optimizer, "optimizer", optimizer))
+
+
+def _trim_log(folder: Path, epochs: int) -> None:
+    """Keep the log's first epochs: a stage killed between its log and its checkpoint does the last one again."""
+    path = folder / "log.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:epochs]), encoding="utf-8")
 
 
 def _log(folder: Path, row: Mapping[str, float]) -> None:

@@ -16,15 +16,15 @@ from cxrlocus.errors import ConfigError
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def bf16_pays() -> bool:
-    """Whether bfloat16 is fast here: a GPU that supports it, or a CPU with bfloat16 instructions."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+def bf16_pays(accelerator: str = "auto") -> bool:
+    """Whether bfloat16 is fast: a GPU that has it (not one that emulates it), or a CPU with bfloat16 instructions."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = _cpu_info("flags").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
+def resolve_precision(precision: Precision, accelerator: str = "auto") -> Literal["fp32", "bf16"]:
     """Whether to compute in bf16 or fp32: "auto" is bf16 where it pays.
 
     Raises:
@@ -33,7 +33,7 @@ def resolve_precision(precision: Precision) -> Literal["fp32", "bf16"]:
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision must be auto, fp32 or bf16; got {precision!r}.")
     if precision == "auto":
-        return "bf16" if bf16_pays() else "fp32"
+        return "bf16" if bf16_pays(accelerator) else "fp32"
     return precision
 
 
@@ -51,7 +51,7 @@ def make_fabric(
     if devices < 1 or nodes < 1:
         raise ConfigError(f"devices and nodes must be at least 1; got {devices} and {nodes}.")
     several = devices * nodes > 1
-    mixed = resolve_precision(precision) == "bf16"
+    mixed = resolve_precision(precision, accelerator) == "bf16"
     try:
         fabric = Fabric(
             accelerator=accelerator,

@@ -1,7 +1,7 @@
 """The run folder: what was trained, on what, with what; found again by prediction, and refused when it does not match.
 
 run.json                 method, variant, config, findings, data hashes, seed, version, machine
-split.json               the validation films that were held out, with the list's hash
+val_list.txt, split.json the held-out films; their list's hash, the counts, the films that could not be read
 <stage>/manifest.json    a stage that is done; weights.safetensors and log.jsonl beside it
 """
 

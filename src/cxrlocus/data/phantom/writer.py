@@ -13,20 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cxrlocus.data.nih import BOX_HEADER, BOX_WORDS
 from cxrlocus.data.phantom.film import DEFAULTS, check_frame, patients
 from cxrlocus.data.phantom.parameters import VERSION, Parameters
 from cxrlocus.data.phantom.worker import Job, Row, make
 from cxrlocus.errors import ConfigError, DataError
 
-BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 ENTRY_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 DESCRIPTION = "phantom.json"
-
-NIH_NAME = {"Infiltration": "Infiltrate"}
-"""What NIH's list of boxes calls a finding, where it differs from NIH's labels."""
 
 _ALONE = 96
 """Fewer films than this are made in this process: another would take longer to start."""
@@ -200,7 +197,7 @@ def _write_lists(root: Path, rows: list[Row], test: set[int]) -> None:
         lines = [image for image, part in split.items() if part == name]
         (root / f"{name}_list.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     _write_csv(root / "Data_Entry_2017_v2020.csv", ENTRY_HEADER, (_entry(row) for row in rows))
-    boxes = ((row["image"], NIH_NAME.get(f, f), *box) for row in rows for f, box in row["boxes"].items())
+    boxes = ((row["image"], BOX_WORDS.get(f, f), *box) for row in rows for f, box in row["boxes"].items())
     _write_csv(root / "BBox_List_2017.csv", BOX_HEADER, boxes)
     names = list(rows[0]["truth"])
     header = ",".join(["image", "patient", "split", *names])

@@ -24,6 +24,7 @@ class Setting:
     Args:
         index: the evaluated films.
         sizes: (N, 2) width and height of each film.
+        frames: (N, 2, 3) of the measured method's maps.
         findings: the vocabulary to speak of.
         grid: (h, w) of the measured method's maps.
         seed: of the random map and of the folds.
@@ -31,6 +32,7 @@ class Setting:
 
     index: Index
     sizes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    frames: FloatArray
     findings: Findings
     grid: tuple[int, int]
     seed: int = 0
@@ -43,6 +45,7 @@ class Control:
     make: Callable[[Setting], Predictions | Detections]
     policy: Policy | Literal["any"]
     knows: str
+    needs_patients: int = 0
 
 
 def random_map(setting: Setting) -> Predictions:
@@ -83,24 +86,36 @@ def class_mean_box(setting: Setting) -> Detections:
 
 
 def oracle_box(setting: Setting) -> Detections:
-    """The best box whose edges lie on the method's grid: what the resolution of its maps allows at most."""
-    image, finding, unit = _truth(setting)
-    h, w = setting.grid
-    scale = np.array([w, h, w, h], dtype=np.float64)
-    best = np.zeros_like(unit)
-    for k, box in enumerate(unit * scale):
-        low, high = np.floor(box), np.ceil(box)
-        around = np.array([c for c in product(*zip(low, high, strict=True)) if c[2] > c[0] and c[3] > c[1]])
-        best[k] = around[iou(around, box[None])[:, 0].argmax()] / scale
-    return _boxes(setting, np.stack([image, finding], axis=1), best)
+    """The best box whose edges are edges of the method's map cells: how well its grid, taken as it is, could do.
+
+    Maps are interpolated before they are boxed, so a method's box can lie between the cells and beat this one.
+    """
+    image, finding, _ = _truth(setting)
+    boxes = [b.xyxy for r in setting.index.records for b in r.boxes if b.finding in setting.findings]
+    best = [
+        _on_cells(np.array(box), Frame(setting.frames[i]), setting.grid) for box, i in zip(boxes, image, strict=True)
+    ]
+    found = np.array(best).reshape(-1, 4)
+    return Detections(setting.index.images, setting.findings, image, finding, found, np.ones(len(found)))
+
+
+def _on_cells(box: FloatArray, frame: Frame, grid: tuple[int, int]) -> FloatArray:
+    cells = np.array([grid[1], grid[0]], dtype=np.float64)
+    inside = frame.to_unit(box.reshape(2, 2)) * cells
+    low, high = np.floor(inside + 1e-9), np.ceil(inside - 1e-9)
+    corners = product(*zip(low.reshape(-1), high.reshape(-1), strict=True))
+    around = np.array([c for c in corners if c[2] > c[0] and c[3] > c[1]])
+    on_film = frame.to_pixels(around.reshape(-1, 2) / cells).reshape(-1, 4)
+    best: FloatArray = on_film[iou(on_film, box[None])[:, 0].argmax()]
+    return best
 
 
 CONTROLS: dict[str, Control] = {
     "random_map": Control(random_map, "any", "nothing"),
     "centre_box": Control(centre_box, "fixed", "nothing"),
     "lung_prior": Control(lung_prior, "any", "where lungs are"),
-    "class_mean_box": Control(class_mean_box, "validation", "boxes of other patients"),
-    "oracle_box": Control(oracle_box, "oracle", "the test boxes: the bound set by the map's resolution"),
+    "class_mean_box": Control(class_mean_box, "validation", "boxes of other patients", needs_patients=2),
+    "oracle_box": Control(oracle_box, "oracle", "the test boxes: each drawn on the edges of the map's cells"),
 }
 """Every control by name."""
 

@@ -69,7 +69,7 @@ class GradCamLocalizer:
             ConfigError: the layer gives no feature grid, or the logits do not come from it.
         """
         net = self.localizer.net
-        with evaluating(net), torch.enable_grad(), _captured(self.layer) as seen:
+        with evaluating(net), _without_gradients(net), torch.enable_grad(), _captured(self.layer) as seen:
             logits = self.localizer.logits(images.requires_grad_(False))
             maps = self._maps(logits, seen)
         prob = torch.sigmoid(logits.detach().float()).cpu()
@@ -87,6 +87,19 @@ class GradCamLocalizer:
             )
             maps.append(self.attribution(activations.detach().float(), gradients.float()))
         return maps
+
+
+@contextmanager
+def _without_gradients(net: nn.Module) -> Iterator[None]:
+    # Below the layer nothing needs a gradient then, so nothing is kept for a backward pass that never comes.
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Sixty phantom films, a run trained on them for one epoch, and its predictions: made once, changed by no test."""
+"""Sixty phantom films, a run trained on them for one epoch, and its predictions: made once, changed by no test.
+
+A module that wants these fixtures says ``pytest_plugins = ("trained",)``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from commands import TINY, cxrlocus, make_films
 
 
