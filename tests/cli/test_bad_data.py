@@ -19,8 +19,6 @@ def second_line(text: str) -> str:
     return text.splitlines()[1]
 
 
-
-
 def every_verb(films: Path, run: Path, pred: Path, decoded: Path, out: Path) -> dict[str, Outcome]:
     """What each verb that reads a data set says of this one."""
     return {

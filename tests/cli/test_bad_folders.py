@@ -113,9 +113,7 @@ BAD_PREDICTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_PREDICTIONS)
-def test_predictions_that_are_none_of_ours_are_refused(
-    name: str, own_pred: Path, films: Path, tmp_path: Path
-) -> None:
+def test_predictions_that_are_none_of_ours_are_refused(name: str, own_pred: Path, films: Path, tmp_path: Path) -> None:
     spoil, words = BAD_PREDICTIONS[name]
     spoil(own_pred)
     for outcome in (

@@ -82,9 +82,7 @@ def test_predictions_that_were_there_stay_whole(
     assert before.items() <= files(own_pred).items()
     cxrlocus("evaluate", own_pred, "--data", films, "--resamples", 0, "--no-controls").succeeded()
     cxrlocus("predict", run, "--data", films, "--split", "all", "--out", own_pred, "--cache", decoded).succeeded()
-    cxrlocus(
-        "evaluate", own_pred, "--data", films, "--split", "all", "--resamples", 0, "--no-controls"
-    ).succeeded()
+    cxrlocus("evaluate", own_pred, "--data", films, "--split", "all", "--resamples", 0, "--no-controls").succeeded()
     assert not [p.name for p in own_pred.iterdir() if "part" in p.name or "progress" in p.name]
 
 

@@ -106,7 +106,10 @@ class Layout:
 
 LAYOUTS = {
     "nih": Layout(
-        write_nih, nih_row, "Data_Entry_2017_v2020.csv", "BBox_List_2017.csv",
+        write_nih,
+        nih_row,
+        "Data_Entry_2017_v2020.csv",
+        "BBox_List_2017.csv",
         ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt"),
     ),
     "folder": Layout(write_folder, folder_row, "labels.csv", "boxes.csv", ("labels.csv", "boxes.csv")),

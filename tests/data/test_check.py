@@ -79,9 +79,7 @@ def test_films_that_do_not_fit_their_boxes(tmp_path: Path) -> None:
     add_line(tmp_path / "own" / "boxes.csv", "b_0.png,Effusion,10,0,6.5,16")
     (tmp_path / "own" / "images" / "a_0.png").write_bytes(png((20, 16)))
     report = check_dataset(load_folder(tmp_path / "own"), read=True)
-    assert report.suspect == (
-        Dropped("b_0.png", "its Effusion box (10, 0, 16.5, 16) ends outside its 16 x 16 pixels"),
-    )
+    assert report.suspect == (Dropped("b_0.png", "its Effusion box (10, 0, 16.5, 16) ends outside its 16 x 16 pixels"),)
 
 
 def test_lines(tmp_path: Path) -> None:
@@ -139,6 +137,7 @@ def test_an_index_without_films_or_findings_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").unlink()
     report = check_dataset(load_folder(tmp_path))
     assert [(s.split, s.films, s.negative, s.unknown) for s in report.splits] == [
-        ("none", 1, 0, (1,)), ("all", 1, 0, (1,)),
+        ("none", 1, 0, (1,)),
+        ("all", 1, 0, (1,)),
     ]
     assert "X".ljust(9) + "       0       0         1       0            -" in report.lines()

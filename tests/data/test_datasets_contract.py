@@ -268,8 +268,12 @@ def test_nothing_is_lost_unlisted(data: st.DataObject) -> None:
     layout = LAYOUTS[name]
     box = st.tuples(st.sampled_from(["Mass", "Nodule"]), *[st.floats(-50, 1100)] * 2, *[st.floats(-10, 1100)] * 2)
     films = [
-        Film(f"f{i}.png", f"p{i}", data.draw(st.sampled_from([None, "train", "test"])), boxes=data.draw(
-            st.lists(box, max_size=2).map(tuple)))
+        Film(
+            f"f{i}.png",
+            f"p{i}",
+            data.draw(st.sampled_from([None, "train", "test"])),
+            boxes=data.draw(st.lists(box, max_size=2).map(tuple)),
+        )
         for i in range(data.draw(st.integers(2, 5)))
     ]
     with tempfile.TemporaryDirectory() as folder:

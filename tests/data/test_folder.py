@@ -51,7 +51,10 @@ def test_paths_below_images_or_root(tmp_path: Path) -> None:
     index = load_folder(write(tmp_path, rows, files))
     assert index.images == ("p1/a.dcm", "b.png", "both.png", "deep/c")
     assert [r.path.relative_to(tmp_path).as_posix() for r in index.records] == [
-        "images/p1/a.dcm", "b.png", "images/both.png", "deep/c",
+        "images/p1/a.dcm",
+        "b.png",
+        "images/both.png",
+        "deep/c",
     ]
     assert [(d.item, d.reason) for d in index.dropped] == [("labels.csv line 5: images/p1/x.png", "no such file")]
 

@@ -136,7 +136,10 @@ def test_films_where_the_archives_unpack_them(tmp_path: Path) -> None:
     (tmp_path / "images_012" / "images" / "a_0.png").write_bytes(PNG)
     index = load_nih(tmp_path)
     assert [r.path.relative_to(tmp_path).as_posix() for r in index.records] == [
-        "images/a_0.png", "images_001/images/a_1.png", "images_002/b_0.png", "images_012/images/c_0.png",
+        "images/a_0.png",
+        "images_001/images/a_1.png",
+        "images_002/b_0.png",
+        "images_012/images/c_0.png",
         "images/d_0.png",
     ]
     assert [(d.item, d.reason) for d in index.dropped] == [
@@ -152,7 +155,8 @@ def test_lists_that_name_what_is_not_there(tmp_path: Path) -> None:
     assert ("train_val_list.txt line 3: x_9.png", "no label row names this film") in dropped
     assert ("train_val_list.txt: a_0.png", "named more than once; counted once") in dropped
     assert (
-        "Data_Entry_2017_v2020.csv line 5: c_0.png", "no file of that name, though test_list.txt names it",
+        "Data_Entry_2017_v2020.csv line 5: c_0.png",
+        "no file of that name, though test_list.txt names it",
     ) in dropped
 
 
@@ -231,8 +235,14 @@ def test_facts_of_the_real_sample() -> None:
     assert index.box_count == 488
     boxes = [b.finding for r in index.records for b in r.boxes]
     assert {f: boxes.count(f) for f in BOXED8} == {
-        "Atelectasis": 88, "Effusion": 78, "Cardiomegaly": 74, "Infiltration": 59,
-        "Pneumonia": 58, "Pneumothorax": 49, "Mass": 42, "Nodule": 40,
+        "Atelectasis": 88,
+        "Effusion": 78,
+        "Cardiomegaly": 74,
+        "Infiltration": 59,
+        "Pneumonia": 58,
+        "Pneumothorax": 49,
+        "Mass": 42,
+        "Nodule": 40,
     }
     train, test = index.split("train"), index.split("test")
     assert (train.target.any(axis=1).sum(), (~train.target.any(axis=1)).sum()) == (542, 350)

@@ -70,7 +70,7 @@ def test_table(tmp_path: Path) -> None:
         (b"", True, "it has nothing"),
         (b"a,b\n", False, "it has only a header"),
         (b"a,b\n1,\xff\n", False, "must be UTF-8 text; byte 6 is not"),
-        (b"a,b\n1,\"2\n", False, "line 2: not valid CSV"),
+        (b'a,b\n1,"2\n', False, "line 2: not valid CSV"),
         (b"a,\x07\n1,2\n", False, "line 1: the header has control characters"),
         (b"a\n" + b"x" * 200_000 + b"\n", False, "not valid CSV"),
     ],

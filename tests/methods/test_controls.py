@@ -24,7 +24,7 @@ from cxrlocus.methods.baselines.controls import (
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
-from cxrlocus.types import POLICIES, Findings
+from cxrlocus.types import POLICIES, Findings, Frame
 
 FINDINGS = Findings(("Mass", "Nodule"))
 
@@ -38,7 +38,9 @@ def setting(
     *records: Record, grid: tuple[int, int] = (8, 8), size: tuple[int, int] = (800, 800), seed: int = 0
 ) -> Setting:
     index = Index("some", Path(), FINDINGS, records)
-    return Setting(index, np.tile(np.array(size, dtype=np.int64), (len(records), 1)), FINDINGS, grid, seed)
+    sizes = np.tile(np.array(size, dtype=np.int64), (len(records), 1))
+    frames = np.tile(Frame.of_size(*size).matrix, (len(records), 1, 1))
+    return Setting(index, sizes, frames, FINDINGS, grid, seed)
 
 
 def many(n: int = 10) -> Setting:

@@ -30,9 +30,12 @@ def film(name, *boxes, patient=None, positive=None, unknown=(), size=(1024, 1024
 def found(images, rows, findings=BOXED8):
     """Detections from rows (film position, finding, x0, y0, x1, y1)."""
     return Detections(
-        tuple(images), findings, np.array([r[0] for r in rows], dtype=int),
+        tuple(images),
+        findings,
+        np.array([r[0] for r in rows], dtype=int),
         np.array([findings.index(r[1]) for r in rows], dtype=int),
-        np.array([r[2:] for r in rows], dtype=float).reshape(-1, 4), np.ones(len(rows)),
+        np.array([r[2:] for r in rows], dtype=float).reshape(-1, 4),
+        np.ones(len(rows)),
     )
 
 
@@ -54,8 +57,12 @@ def random_world(seed, films=12, most=3):
 
     records = [
         film(
-            f"{i}.png", *boxes(int(rng.integers(0, most + 1))), patient=str(rng.integers(0, 6)), size=(40, 40),
-            positive=[f for f in findings if rng.random() < 0.5], unknown=[],
+            f"{i}.png",
+            *boxes(int(rng.integers(0, most + 1))),
+            patient=str(rng.integers(0, 6)),
+            size=(40, 40),
+            positive=[f for f in findings if rng.random() < 0.5],
+            unknown=[],
         )
         for i in range(films)
     ]
@@ -103,7 +110,8 @@ def second_reading(detections, index):
 
     def of(record, finding):
         return [
-            xyxy for i, c, xyxy in boxes
+            xyxy
+            for i, c, xyxy in boxes
             if detections.images[i] == record.image and detections.findings.names[c] == finding
         ]
 

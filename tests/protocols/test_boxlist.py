@@ -27,7 +27,11 @@ def test_there_and_back(tmp_path_factory, seed, k):
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, 900, (k, 2)), rng.uniform(0.1, 100, (k, 2))
     given_boxes = Detections(
-        INDEX.images, BOXED8, rng.integers(0, 3, k), rng.integers(0, 8, k), np.hstack([corner, corner + size]),
+        INDEX.images,
+        BOXED8,
+        rng.integers(0, 3, k),
+        rng.integers(0, 8, k),
+        np.hstack([corner, corner + size]),
         rng.normal(size=k),
     )
     path = tmp_path_factory.mktemp("boxes") / "boxes.csv"

@@ -30,8 +30,9 @@ def test_limit_fewer_than_two_patients_have_no_resample():
 
 def test_boxes_stand_at_the_index_s_places_whatever_the_predictions_order():
     index = index_of([film("a"), film("b", ("Mass", 0, 0, 2, 2), ("Nodule", 1, 1, 3, 3)), film("c")])
-    detections = found("cb", [(0, "Mass", 0, 0, 1, 1), (1, "Scar", 0, 0, 2, 2), (1, "Mass", 0, 0, 3, 3)],
-                       Findings(("Scar", "Mass")))
+    detections = found(
+        "cb", [(0, "Mass", 0, 0, 1, 1), (1, "Scar", 0, 0, 2, 2), (1, "Mass", 0, 0, 3, 3)], Findings(("Scar", "Mass"))
+    )
     mass = index.findings.index("Mass")
     assert film_positions(detections, index).tolist() == [2, 1]
     got = detected_boxes(detections, index)

@@ -78,8 +78,12 @@ def test_printed_accuracies_are_hits_over_the_official_number_of_boxes():
         for (finding, n), value in zip(OFFICIAL.items(), printed, strict=True):
             assert any(abs(k / n - value) < 1e-4 for k in range(n + 1)), (t, finding, value)
     # The property tells these numbers of boxes from others: with one box more, a good part no longer fits.
-    wrong = [min(abs(k / (n + 1) - v) for k in range(n + 2)) for row in TABLE_7.values()
-             for n, v in zip(OFFICIAL.values(), row, strict=True) if v > 0]
+    wrong = [
+        min(abs(k / (n + 1) - v) for k in range(n + 2))
+        for row in TABLE_7.values()
+        for n, v in zip(OFFICIAL.values(), row, strict=True)
+        if v > 0
+    ]
     assert sum(d > 1e-4 for d in wrong) > 30
 
 
@@ -164,8 +168,12 @@ def test_invariance_order_of_boxes_and_films_and_common_scale(seed):
 
     scaled = index_of([replace(r, boxes=scaled_boxes(r)) for r in index.subset(films.tolist()).records], index.findings)
     moved = replace(
-        detections, images=tuple(detections.images[i] for i in films), image=place[detections.image[boxes]],
-        finding=detections.finding[boxes], xyxy=4 * detections.xyxy[boxes], score=detections.score[boxes],
+        detections,
+        images=tuple(detections.images[i] for i in films),
+        image=place[detections.image[boxes]],
+        finding=detections.finding[boxes],
+        xyxy=4 * detections.xyxy[boxes],
+        score=detections.score[boxes],
     )
     got = measure(moved, scaled, resamples=20)
     assert [repr(r) for r in got] == [repr(r) for r in want]

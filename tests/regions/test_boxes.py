@@ -101,8 +101,15 @@ def test_no_boxes_are_no_boxes():
 @pytest.mark.parametrize("function", [iou, iobb, paired_iou, paired_iobb])
 @given(
     bad=st.sampled_from(
-        [[0, 0, 0, 5], [5, 0, 4, 5], [0, 0, np.nan, 5], [0, 0, np.inf, 5], [-np.inf, 0, 1, 1], [0, 0, 1e-300, 1e-300],
-         [0, 0, 1e200, 1e200]]
+        [
+            [0, 0, 0, 5],
+            [5, 0, 4, 5],
+            [0, 0, np.nan, 5],
+            [0, 0, np.inf, 5],
+            [-np.inf, 0, 1, 1],
+            [0, 0, 1e-300, 1e-300],
+            [0, 0, 1e200, 1e200],
+        ]
     ),
     first=st.booleans(),
 )

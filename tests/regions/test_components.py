@@ -65,7 +65,10 @@ def test_limits_empty_full_and_thousands_of_specks():
     assert len(components(np.zeros((3, 4), bool), values)) == 0
     full = components(np.ones((3, 4), bool), values)
     assert (full.boxes.tolist(), full.area.tolist(), full.peak.tolist(), full.mean.tolist()) == (
-        [[0, 0, 4, 3]], [12], [11.0], [5.5],
+        [[0, 0, 4, 3]],
+        [12],
+        [11.0],
+        [5.5],
     )
     checkers = np.indices((400, 400)).sum(0) % 2 == 0
     assert len(components(checkers, np.zeros((400, 400), np.float32), connectivity=4)) == 80_000

@@ -133,7 +133,7 @@ def test_an_unreadable_film_is_a_tile_with_its_reason(text):
     median = text[text.index('aria-label="median') :]
     median = median[: median.index("</figure>")]
     assert "This film cannot be read: " in median
-    assert "<image class=\"film\"" not in median
+    assert '<image class="film"' not in median
     assert 'class="unreadable"' in median
 
 

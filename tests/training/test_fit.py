@@ -51,25 +51,25 @@ def test_the_checkpoint_is_the_best_epochs(fabric: Fabric, planted: Index, cache
     progress = tiny.train(fabric, net, loader, tmp_path, config, validate=Noting(0.6, 0.8, 0.7, 0.8))
     kept = load_file(tmp_path / "weights.safetensors")
     assert progress.best_epoch == 1
-    assert progress.figures == {"auroc": 0.8}
+    assert progress.figures["auroc"] == 0.8
     assert all(torch.equal(kept[k], v) for k, v in seen[1].items())
     assert not all(torch.equal(kept[k], v) for k, v in seen[3].items())
 
 
 @pytest.mark.parametrize(
-    ("higher", "figures", "best"),
+    ("select", "figures", "best"),
     [
-        (True, (0.6, 0.8, 0.7), 1),
-        (False, (0.6, 0.8, 0.7), 0),
-        (True, (math.nan, math.nan, math.nan), 2),
-        (True, (math.nan, 0.6, 0.5), 1),
-        (True, (0.6, math.nan, 0.5), 0),
+        ("auroc", (0.6, 0.8, 0.7), 1),
+        ("val_loss", (0.6, 0.8, 0.7), 0),
+        ("auroc", (math.nan, math.nan, math.nan), 2),
+        ("auroc", (math.nan, 0.6, 0.5), 1),
+        ("auroc", (0.6, math.nan, 0.5), 0),
     ],
 )
 def test_the_best_epoch_by_the_figure(
-    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path, higher: bool, figures: tuple[float, ...], best: int
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path, select: str, figures: tuple[float, ...], best: int
 ) -> None:
-    config = FitConfig(epochs=3, batch_size=32, higher_is_better=higher, precision="fp32")
+    config = FitConfig(epochs=3, batch_size=32, select=select, precision="fp32")
     validate = tiny.Figures(*figures)
     progress = tiny.train(
         fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config, validate=validate
@@ -111,10 +111,24 @@ def test_a_loss_that_is_not_finite_is_an_error(fabric: Fabric, planted: Index, c
     assert not (tmp_path / "weights.safetensors").exists()
 
 
-def test_a_figure_that_is_not_there_cannot_choose(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
-    config = FitConfig(epochs=1, batch_size=32, select="dice", precision="fp32")
-    with pytest.raises(ConfigError, match="select must be one of the validation figures auroc; got 'dice'"):
-        tiny.train(fabric, tiny.make_net(), tiny.make_loader(planted, cache), tmp_path, config)
+def test_a_figure_of_no_known_direction_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(ConfigError, match="select must be auroc or val_loss; got 'dice'"):
+        FitConfig(select="dice")
+
+
+def test_a_known_figure_that_the_stage_does_not_measure_cannot_choose(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path
+) -> None:
+    config = FitConfig(epochs=1, batch_size=32, select="val_loss", precision="fp32")
+    with pytest.raises(ConfigError, match="select must be one of the validation figures auroc; got 'val_loss'"):
+        tiny.train(
+            fabric,
+            tiny.make_net(),
+            tiny.make_loader(planted, cache),
+            tmp_path,
+            config,
+            validate=lambda: {"auroc": 0.5},
+        )
 
 
 def test_a_full_disk_is_an_error_and_what_was_written_stands(

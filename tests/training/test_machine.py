@@ -18,7 +18,7 @@ def test_precision_is_what_was_asked_for_or_what_pays(monkeypatch: pytest.Monkey
     assert resolve_precision("fp32") == "fp32"
     assert resolve_precision("bf16") == "bf16"
     for pays in (True, False):
-        monkeypatch.setattr(machine, "bf16_pays", lambda pays=pays: pays)
+        monkeypatch.setattr(machine, "bf16_pays", lambda accelerator, pays=pays: pays)
         assert resolve_precision("auto") == ("bf16" if pays else "fp32")
 
 

@@ -21,7 +21,7 @@ from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.rules import FixedThresholds, PeakComponent
-from cxrlocus.types import POLICIES, Policy
+from cxrlocus.types import POLICIES, BoolArray, Policy
 
 HEIGHTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 """The heights that a policy chooses from: shares of the way from a map's least value to its greatest."""
@@ -37,8 +37,9 @@ def boxes_by_policy(
     *,
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
+    gate: BoolArray | None = None,
 ) -> tuple[Detections, str]:
-    """The boxes on the boxed films under a policy, and a note of the heights that were chosen.
+    """The boxes of predicted maps under a policy, and a note of the heights that were chosen.
 
     Args:
         predictions: films x findings.
@@ -46,15 +47,13 @@ def boxes_by_policy(
         policy: "fixed", "validation" or "oracle".
         seed: of the halves.
         progress: called with the number of films done, once a height.
+        gate: (N, C), where False no box is drawn; None draws all.
 
     Raises:
         PredictionsError: the policy is unknown.
     """
     if policy not in POLICIES:
         raise PredictionsError(f"policy must be one of {', '.join(POLICIES)}; got {policy!r}.")
-    # Only boxed films are measured, 880 of the 25,596 of NIH's test list: the rest need no boxes.
-    boxed = {r.image for r in index.records if r.boxes}
-    gate = np.array([[name in boxed] * len(predictions.findings) for name in predictions.images], dtype=np.bool_)
     if policy == "fixed":
         return find_boxes(predictions, FixedThresholds(), progress, gate=gate), "levels 60 and 180 of 255"
     by_height = [find_boxes(predictions, PeakComponent(height), progress, gate=gate) for height in HEIGHTS]
