@@ -88,20 +88,31 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def add_line(path: Path, line: str) -> None:
+def add_line(path: Path, line: str) -> int:
+    """Append a line, and return its number."""
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
+    return path.read_text(encoding="utf-8").count("\n")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a loader's layout is written, and the names of its files."""
+    """How a loader's layout is written, the names of its files, and the films of its miniature.
+
+    ``box`` makes a line of the box file of a film's name and its corners; ``folder`` holds each film as its name and
+    ``suffix``.
+    """
 
     write: Callable[..., Path]
     row: Callable[[Film], str]
     label_file: str
     box_file: str
     hashed: tuple[str, ...]
+    films: tuple[Film, ...] = FILMS
+    box: Callable[[str, str], str] = "{},Effusion,{}".format
+    folder: str = "images"
+    suffix: str = ""
+    content: bytes = PNG
 
 
 LAYOUTS = {

@@ -1,4 +1,4 @@
-"""One contract for every data set: a loader is added to DATASETS, its layout to miniature.LAYOUTS, and nothing here."""
+"""One contract for every data set: a loader is added to DATASETS, the layout of its miniature to LAYOUTS."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from miniature import FILMS, LAYOUTS, PNG, Film, Layout, add_line
+from miniature import LAYOUTS as PLAIN_LAYOUTS
+from miniature import Film, Layout, add_line
+from miniature_rsna import RSNA_LAYOUT
 
 from cxrlocus.data import DATASETS, open_index
 from cxrlocus.errors import ConfigError, CxrlocusError, DataError, LeakError
 
 CSVISH = st.text(alphabet='ab1.-,"|\n\r\t \ufeff\x00éA_', max_size=120).map(lambda text: text.encode())
+LAYOUTS = PLAIN_LAYOUTS | {"rsna": RSNA_LAYOUT, "rsna-normal": RSNA_LAYOUT}
+WITH_BOX_TABLE = sorted(name for name, layout in LAYOUTS.items() if layout.box_file != layout.label_file)
+WITH_UNKNOWN = sorted(name for name, layout in LAYOUTS.items() if any(f.unknown for f in layout.films))
 GARBAGE = st.one_of(st.binary(max_size=120), CSVISH)
 
 
@@ -36,17 +41,18 @@ def test_every_dataset_has_a_miniature() -> None:
 
 def test_films_labels_patients_splits_and_boxes_arrive(name: str, layout: Layout, tmp_path: Path) -> None:
     index = DATASETS[name](layout.write(tmp_path))
-    assert index.images == tuple(f.image for f in FILMS)
-    assert index.patients == tuple(f.patient for f in FILMS)
-    assert [r.split for r in index.records] == [f.split for f in FILMS]
-    assert [r.positive for r in index.records] == [frozenset(f.positive) for f in FILMS]
+    assert index.images == tuple(f.image for f in layout.films)
+    assert index.patients == tuple(f.patient for f in layout.films)
+    assert [r.split for r in index.records] == [f.split for f in layout.films]
+    assert [r.positive for r in index.records] == [frozenset(f.positive) for f in layout.films]
     assert [[b.xyxy for b in r.boxes] for r in index.records] == [
-        [(x, y, x + w, y + h) for _, x, y, w, h in f.boxes] for f in FILMS
+        [(x, y, x + w, y + h) for _, x, y, w, h in f.boxes] for f in layout.films
     ]
-    assert all(r.path.read_bytes() == PNG for r in index.records)
+    assert all(r.path.read_bytes() == layout.content for r in index.records)
     assert index.dropped == ()
 
 
+@pytest.mark.parametrize("name", WITH_UNKNOWN)
 def test_unknown_is_never_negative(name: str, layout: Layout, tmp_path: Path) -> None:
     index = DATASETS[name](layout.write(tmp_path))
     silent = index.position["d_0.png"]
@@ -62,7 +68,7 @@ def test_missing_root(name: str, tmp_path: Path) -> None:
 
 
 def test_root_that_is_a_file(name: str, tmp_path: Path) -> None:
-    (tmp_path / "film.png").write_bytes(PNG)
+    (tmp_path / "film.png").write_bytes(b"film")
     with pytest.raises(DataError, match=r"film\.png: not a folder that can be read"):
         DATASETS[name](tmp_path / "film.png")
 
@@ -73,13 +79,13 @@ def test_films_that_must_not_be_looked_at(
     real = os.scandir
 
     def scandir(folder: str | Path = ".") -> object:
-        if Path(folder).name == "images":
+        if Path(folder).name == layout.folder:
             raise PermissionError(13, "Permission denied", str(folder))
         return real(folder)
 
     layout.write(tmp_path)
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match=r"images: cannot be read \(Permission denied\)"):
+    with pytest.raises(DataError, match=rf"{layout.folder}: cannot be read \(Permission denied\)"):
         DATASETS[name](tmp_path)
 
 
@@ -98,33 +104,34 @@ def test_missing_table(name: str, layout: Layout, tmp_path: Path) -> None:
 
 
 def test_no_film_at_all(name: str, layout: Layout, tmp_path: Path) -> None:
-    for path in (layout.write(tmp_path) / "images").iterdir():
+    for path in (layout.write(tmp_path) / layout.folder).iterdir():
         path.unlink()
     with pytest.raises(DataError, match="none of the 5 films"):
         DATASETS[name](tmp_path)
 
 
 def test_patient_on_both_sides(name: str, layout: Layout, tmp_path: Path) -> None:
-    layout.write(tmp_path, (*FILMS, Film("a_2.png", "1", "test")))
+    layout.write(tmp_path, (*layout.films, Film("a_2", "1", "test")))
     with pytest.raises(LeakError, match=r"1 patient stands in more than one split: 1 \(test, train\)"):
         DATASETS[name](tmp_path)
 
 
+@pytest.mark.parametrize("name", WITH_BOX_TABLE)
 def test_film_with_two_rows(name: str, layout: Layout, tmp_path: Path) -> None:
-    add_line(layout.write(tmp_path) / layout.label_file, layout.row(FILMS[1]))
+    add_line(layout.write(tmp_path) / layout.label_file, layout.row(layout.films[1]))
     with pytest.raises(DataError, match=r"line 7: a film must have one row; 'a_1.png' has one on line 3"):
         DATASETS[name](tmp_path)
 
 
 def test_row_cut_short(name: str, layout: Layout, tmp_path: Path) -> None:
-    add_line(layout.write(tmp_path) / layout.label_file, "e_0.png,1")
-    with pytest.raises(DataError, match=r"line 7: a row must have .* it has 2"):
+    line = add_line(layout.write(tmp_path) / layout.label_file, "e_0.png,1")
+    with pytest.raises(DataError, match=rf"line {line}: a row must have .* it has 2"):
         DATASETS[name](tmp_path)
 
 
 def test_quote_that_is_never_closed_loses_no_rows_silently(name: str, layout: Layout, tmp_path: Path) -> None:
     table = layout.write(tmp_path) / layout.label_file
-    table.write_text(table.read_text().replace("b_0.png", '"b_0.png'))
+    table.write_text(table.read_text().replace("b_0", '"b_0'))
     with pytest.raises(DataError, match="not valid CSV"):
         DATASETS[name](tmp_path)
 
@@ -145,47 +152,62 @@ def test_not_utf8(name: str, layout: Layout, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "reason"),
+    ("corners", "reason"),
     [
-        ("b_0.png,Effusion,nan,1,2,3", "must be finite"),
-        ("b_0.png,Effusion,1,1,inf,3", "must be finite"),
-        ("b_0.png,Effusion,1,1,-2,3", "must have w > 0"),
-        ("b_0.png,Effusion,1,1,2,0", "must have w > 0"),
-        ("b_0.png,Effusion,1e17,1,1,3", "must have w > 0"),
-        ("b_0.png,Effusion,-5,1,5,3", "is outside the film"),
-        ("e_0.png,Effusion,1,1,2,3", "the index does not have"),
+        ("nan,1,2,3", "must be finite"),
+        ("1,1,inf,3", "must be finite"),
+        ("1,1,-2,3", "must have w > 0"),
+        ("1,1,2,0", "must have w > 0"),
+        ("1e17,1,1,3", "must have w > 0"),
+        ("-5,1,5,3", "is outside the film"),
     ],
 )
-def test_bad_box_is_listed(box: str, reason: str, name: str, layout: Layout, tmp_path: Path) -> None:
-    add_line(layout.write(tmp_path) / layout.box_file, box)
+def test_bad_box_is_listed(corners: str, reason: str, name: str, layout: Layout, tmp_path: Path) -> None:
+    film = layout.films[2]
+    line = add_line(layout.write(tmp_path) / layout.box_file, layout.box(film.image, corners))
     index = DATASETS[name](tmp_path)
     assert index.box_count == 3
     (listed,) = index.dropped
-    assert listed.item == f"{layout.box_file} line 5: {box[:7]} Effusion"
+    assert listed.item == f"{layout.box_file} line {line}: {film.image} {film.boxes[0][0]}"
     assert reason in listed.reason
 
 
-def test_box_across_the_border_is_cut_and_listed(name: str, layout: Layout, tmp_path: Path) -> None:
-    add_line(layout.write(tmp_path) / layout.box_file, "b_0.png,Effusion,-3,-0.5,5,6")
+@pytest.mark.parametrize("name", WITH_BOX_TABLE)
+def test_box_of_no_film_is_listed(name: str, layout: Layout, tmp_path: Path) -> None:
+    line = add_line(layout.write(tmp_path) / layout.box_file, "e_0.png,Effusion,1,1,2,3")
     index = DATASETS[name](tmp_path)
-    assert index.records[index.position["b_0.png"]].boxes[1].xyxy == (0.0, 0.0, 2.0, 5.5)
+    assert index.box_count == 3
+    (listed,) = index.dropped
+    assert listed.item == f"{layout.box_file} line {line}: e_0.png Effusion"
+    assert "the index does not have" in listed.reason
+
+
+def test_box_across_the_border_is_cut_and_listed(name: str, layout: Layout, tmp_path: Path) -> None:
+    film = layout.films[2].image
+    add_line(layout.write(tmp_path) / layout.box_file, layout.box(film, "-3,-0.5,5,6"))
+    index = DATASETS[name](tmp_path)
+    assert index.records[index.position[film]].boxes[1].xyxy == (0.0, 0.0, 2.0, 5.5)
     assert [d.reason for d in index.dropped] == ["x,y,w,h = -3,-0.5,5,6 is partly outside the film; cut at its border"]
 
 
 @pytest.mark.parametrize(
-    ("box", "complaint"),
-    [
-        ("b_0.png,Effusion,1,1,2", "at least 6 fields; it has 5"),
-        ("b_0.png,Effusion,1,one,2,3", "must be numbers; got 'one'"),
-        ("b_0.png,Effusionn,1,1,2,3", "got 'Effusionn'"),
-    ],
+    ("corners", "complaint"),
+    [("1,1,2", "at least 6 fields; it has 5"), ("1,one,2,3", "must be numbers; got 'one'")],
 )
-def test_malformed_box_row(box: str, complaint: str, name: str, layout: Layout, tmp_path: Path) -> None:
-    add_line(layout.write(tmp_path) / layout.box_file, box)
-    with pytest.raises(DataError, match=f"{layout.box_file} line 5: .*{complaint}"):
+def test_malformed_box_row(corners: str, complaint: str, name: str, layout: Layout, tmp_path: Path) -> None:
+    line = add_line(layout.write(tmp_path) / layout.box_file, layout.box(layout.films[2].image, corners))
+    with pytest.raises(DataError, match=f"{layout.box_file} line {line}: .*{complaint}"):
         DATASETS[name](tmp_path)
 
 
+@pytest.mark.parametrize("name", WITH_BOX_TABLE)
+def test_box_of_a_strange_finding(name: str, layout: Layout, tmp_path: Path) -> None:
+    line = add_line(layout.write(tmp_path) / layout.box_file, "b_0.png,Effusionn,1,1,2,3")
+    with pytest.raises(DataError, match=f"{layout.box_file} line {line}: .*got 'Effusionn'"):
+        DATASETS[name](tmp_path)
+
+
+@pytest.mark.parametrize("name", WITH_BOX_TABLE)
 def test_boxes_are_optional(name: str, layout: Layout, tmp_path: Path) -> None:
     (layout.write(tmp_path) / layout.box_file).unlink()
     index = DATASETS[name](tmp_path)
@@ -194,19 +216,18 @@ def test_boxes_are_optional(name: str, layout: Layout, tmp_path: Path) -> None:
 
 
 def test_row_without_file_and_file_without_row_are_listed(name: str, layout: Layout, tmp_path: Path) -> None:
-    layout.write(tmp_path)
-    (tmp_path / "images" / "c_0.png").rename(tmp_path / "images" / "z_0.png")
+    film, folder = layout.films[3], layout.write(tmp_path) / layout.folder
+    (folder / f"{film.image}{layout.suffix}").rename(folder / f"z_0.png{layout.suffix}")
     index = DATASETS[name](tmp_path)
-    assert "c_0.png" not in index.images
+    assert film.image not in index.images
     listed = {d.item: d.reason for d in index.dropped}
-    assert "no row" in listed["images/z_0.png"]
-    assert any("c_0.png" in item and "file" in reason for item, reason in listed.items())
-    assert sum("c_0.png Mass" in item for item in listed) == 2
+    assert "no row" in listed[f"{layout.folder}/z_0.png{layout.suffix}"]
+    assert any(film.image in item and "file" in reason for item, reason in listed.items())
+    assert sum(f"{film.image} {film.boxes[0][0]}" in item for item in listed) == 2
 
 
 def test_hidden_files_are_not_films(name: str, layout: Layout, tmp_path: Path) -> None:
-    layout.write(tmp_path)
-    (tmp_path / "images" / "._a_0.png").write_bytes(b"resource fork")
+    (layout.write(tmp_path) / layout.folder / f"._a_0.png{layout.suffix}").write_bytes(b"resource fork")
     assert DATASETS[name](tmp_path).dropped == ()
 
 
@@ -227,11 +248,11 @@ def test_auto_takes_the_layout(name: str, layout: Layout, tmp_path: Path) -> Non
 
 
 def test_auto_refuses_to_guess(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither is there"):
+    with pytest.raises(DataError, match="none is there"):
         open_index(tmp_path)
     for layout in LAYOUTS.values():
         layout.write(tmp_path)
-    with pytest.raises(DataError, match="both are there"):
+    with pytest.raises(DataError, match="3 are there"):
         open_index(tmp_path)
     with pytest.raises(ConfigError, match="got 'padchest'"):
         open_index(tmp_path, "padchest")
@@ -278,20 +299,23 @@ def test_nothing_is_lost_unlisted(data: st.DataObject) -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         root = layout.write(Path(folder), films)
+        folder_of_films = root / layout.folder
         for film in films[1:]:
+            file = folder_of_films / f"{film.image}{layout.suffix}"
             fate = data.draw(st.sampled_from(["kept", "removed", "renamed"]))
             if fate != "kept":
-                (root / "images" / film.image).unlink()
+                file.unlink()
             if fate == "renamed":
-                (root / "images" / f"{film.image}.old").write_bytes(PNG)
+                file.with_name(f"{film.image}.old{layout.suffix}").write_bytes(layout.content)
         index = DATASETS[name](root)
         listed = [d.item for d in index.dropped]
-        boxed = [d for d in index.dropped if d.item.startswith(layout.box_file) and "cut at" not in d.reason]
+        boxed = [d for d in index.dropped if d.item.split()[-1] in index.findings and "cut at" not in d.reason]
         assert index.box_count + len(boxed) == sum(len(f.boxes) for f in films)
         for film in films:
             assert (film.image in index.images) != any(item.endswith(f": {film.image}") for item in listed)
-        for path in (root / "images").iterdir():
-            assert (path.name in index.images) != (f"images/{path.name}" in listed)
+        for path in folder_of_films.iterdir():
+            image = path.name.removesuffix(layout.suffix)
+            assert (image in index.images) != (f"{layout.folder}/{path.name}" in listed)
 
 
 def test_data_sets_need_no_torch() -> None:

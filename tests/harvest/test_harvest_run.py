@@ -228,6 +228,7 @@ def test_a_run_that_knows_none_of_the_findings_is_refused(archive: Index, tmp_pa
         harvest(other, archive, tmp_path, OPTIONS, source={})
     done = harvest(other, archive, tmp_path, Options(unlabelled=True), source={})
     assert {one.finding for one in done.summary.findings} == {"Hernia"}
+    assert done.summary.beyond == {f: sum(f in r.positive for r in archive.records) for f in FINDINGS}
 
 
 def test_the_speed_is_told_and_adds_up_over_sittings(archive: Index, out: Path) -> None:

@@ -116,3 +116,14 @@ def test_no_pyarrow_is_one_line(
     assert harvest(trained, planted_root, tmp_path / "h", "--split", "test") == 0
     assert "no boxes.parquet: pyarrow is not installed" in capsys.readouterr().err
     assert not (tmp_path / "h" / "boxes.parquet").exists()
+
+
+def test_findings_that_the_run_does_not_know_are_told(
+    trained: Path, planted_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "films"
+    (root / "images").mkdir(parents=True)
+    (root / "images" / "a.png").write_bytes((planted_root / "images" / "00.png").read_bytes())
+    (root / "labels.csv").write_text("image,Mass,Edema,Hernia\na.png,1,1,0\n", encoding="utf-8")
+    assert harvest(trained, root, tmp_path / "h") == 0
+    assert "not looked for, as the run does not know them: Edema (on 1 films)" in capsys.readouterr().err

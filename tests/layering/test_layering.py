@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "protocols": VALUES | {"data", "prediction", "regions", "metrics"},
     "methods": VALUES | PURE | {"models", "training", "data", "prediction"},
     "report": VALUES | {"data", "prediction", "protocols", "regions", "metrics"},
-    "study": VALUES | PURE | {"models", "training", "data", "prediction", "protocols", "methods"},
+    "study": VALUES | PURE | {"models", "training", "data", "prediction", "protocols", "methods", "version"},
     "harvest": VALUES | PURE | {"models", "training", "data", "prediction", "protocols", "methods", "version"},
     "api": VALUES | {"methods", "prediction", "training"},
 }

@@ -25,6 +25,7 @@ TOP_EXAMPLE = """examples:
   cxrlocus predict runs/cam --data NIH --split test --out pred
   cxrlocus evaluate pred --data NIH               accuracy against radiologists' boxes
   cxrlocus report pred --data NIH --out page      one HTML page
+  cxrlocus harvest runs/cam --data NIH --out boxes  boxes for every labelled finding of an archive
 
 `cxrlocus VERB --help` shows a verb's options and an example; `--debug` after a verb shows the traceback of an error."""
 

@@ -24,7 +24,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--dataset",
         default="auto",
         metavar="NAME",
-        help="its layout: nih, folder, or auto (by its label file; default)",
+        help="its layout: nih, rsna, rsna-normal, folder, or auto (by its label file; default)",
     )
 
 

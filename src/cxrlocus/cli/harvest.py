@@ -70,6 +70,9 @@ def _tell(done: Harvest, *, strict: bool) -> int:
     list_dropped([Dropped(*one) for one in summary.failed], "maps could not be boxed")
     print("\n".join(table(summary)))
     _tell_precision(summary)
+    if summary.beyond:
+        named = ", ".join(f"{finding} (on {films} films)" for finding, films in summary.beyond.items())
+        say(f"not looked for, as the run does not know them: {named}")
     if not has_parquet():
         say("no boxes.parquet: pyarrow is not installed (pip install pyarrow, then the same command again)")
     say(f"written: {', '.join(str(path) for path in done.files)}")

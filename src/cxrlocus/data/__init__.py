@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cxrlocus.data.folder import load_folder
 from cxrlocus.data.nih import load_nih
 from cxrlocus.data.records import Index
+from cxrlocus.data.rsna import load_rsna
 from cxrlocus.data.tables import check_root
 from cxrlocus.errors import ConfigError, DataError
 
-__all__ = ["DATASETS", "Index", "load_folder", "load_nih", "open_index"]
+__all__ = ["DATASETS", "Index", "load_folder", "load_nih", "load_rsna", "open_index"]
 
-DATASETS: dict[str, Callable[[Path], Index]] = {"nih": load_nih, "folder": load_folder}
+DATASETS: dict[str, Callable[[Path], Index]] = {
+    "nih": load_nih,
+    "folder": load_folder,
+    "rsna": load_rsna,
+    "rsna-normal": partial(load_rsna, task="opacity-normal"),
+}
 """Every layout that can be read, by name."""
+
+SIGNS = {"nih": "Data_Entry*.csv", "folder": "labels.csv", "rsna": "stage_2_train_labels.csv"}
+"""The label file that a layout is told by."""
 
 
 def open_index(root: Path, dataset: str = "auto") -> Index:
@@ -22,28 +32,27 @@ def open_index(root: Path, dataset: str = "auto") -> Index:
 
     Args:
         root: its folder.
-        dataset: a name in ``DATASETS``, or "auto": ``Data_Entry*.csv`` makes it "nih", ``labels.csv`` "folder".
+        dataset: a name in ``DATASETS``, or "auto": the one whose label file (``SIGNS``) is there.
 
     Raises:
         ConfigError: the name is not known.
-        DataError: the folder is missing, has neither label file or both, or breaks a rule of its layout.
+        DataError: the folder is missing, has none of the label files or several, or breaks a rule of its layout.
         LeakError: a patient stands in two splits.
     """
     if dataset == "auto":
         return DATASETS[_layout(root)](root)
     if dataset not in DATASETS:
-        raise ConfigError(f"dataset must be auto, {' or '.join(DATASETS)}; got {dataset!r}. Choose one of them.")
+        raise ConfigError(f"dataset must be one of auto, {', '.join(DATASETS)}; got {dataset!r}. Choose one of them.")
     return DATASETS[dataset](root)
 
 
 def _layout(root: Path) -> str:
     check_root(root)
-    nih = any(root.glob("Data_Entry*.csv"))
-    folder = (root / "labels.csv").exists()
-    if nih == folder:
-        there = "both are there" if nih else "neither is there"
+    there = [name for name, sign in SIGNS.items() if any(root.glob(sign))]
+    if len(there) != 1:
+        choice = " or ".join(f"--dataset {name}" for name in there)
         raise DataError(
-            f"{root}: Data_Entry_2017*.csv (NIH layout) or labels.csv (own films) must say what this is; {there}. "
-            + ("Choose with --dataset nih or --dataset folder." if nih else "Put one of them there.")
+            f"{root}: one of {', '.join(f'{sign} ({name})' for name, sign in SIGNS.items())} must say what this is; "
+            + (f"{len(there)} are there. Choose with {choice}." if there else "none is there. Put one of them there.")
         )
-    return "nih" if nih else "folder"
+    return there[0]

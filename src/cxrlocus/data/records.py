@@ -131,6 +131,34 @@ class Index:
         """The films at these positions, in this order."""
         return replace(self, records=tuple(self.records[i] for i in positions))
 
+    def only(self, findings: tuple[str, ...]) -> Index:
+        """The same films as if the data set knew these findings alone, in this order.
+
+        Labels and boxes of other findings are left out, by design: a film with another finding is one without these.
+
+        Raises:
+            DataError: a finding is not of this data set.
+
+        Example:
+            >>> box = TruthBox("Mass", (0, 0, 9, 9))
+            >>> film = Record("a.png", Path("a.png"), "1", positive=frozenset({"Mass", "Nodule"}), boxes=(box,))
+            >>> index = Index("some", Path(), Findings(("Mass", "Nodule")), (film,)).only(("Nodule",))
+            >>> index.target.tolist(), index.box_count
+            ([[1]], 0)
+        """
+        strange = [name for name in findings if name not in self.findings]
+        if strange:
+            raise DataError(f"{self.root}: no label names {strange[0]!r}; the findings are {', '.join(self.findings)}.")
+        kept = frozenset(findings)
+        records = tuple(
+            replace(
+                r, positive=r.positive & kept, unknown=r.unknown & kept,
+                boxes=tuple(box for box in r.boxes if box.finding in kept),
+            )
+            for r in self.records
+        )  # fmt: skip
+        return replace(self, findings=Findings(findings), records=records)
+
     def split(self, *names: str) -> Index:
         """The films of these splits, in order.
 

@@ -22,7 +22,7 @@ from cxrlocus.data.nih import BOX_HEADER, BOX_WORDS
 from cxrlocus.harvest.journal import Box, Journal, writing_whole
 from cxrlocus.types import Findings
 
-ROW_GROUP = 65536
+ROW_GROUP = 16384
 """Rows that a Parquet row group has, and that are in memory at a time."""
 
 

@@ -52,6 +52,7 @@ class Summary:
         films: in the index.
         readable: looked at.
         findings: each finding's counts.
+        beyond: finding that labels name and the model does not know -> on how many films.
         unreadable: (file, reason).
         failed: (film and finding, reason) where the model's map or probability was not a number.
         seconds: of looking, all sittings together.
@@ -60,6 +61,7 @@ class Summary:
     films: int
     readable: int
     findings: tuple[FindingCount, ...]
+    beyond: Mapping[str, int]
     unreadable: tuple[tuple[str, str], ...]
     failed: tuple[tuple[str, str], ...]
     seconds: float
@@ -92,7 +94,9 @@ def summarize(shards: Iterable[Shard], index: Index, findings: Findings) -> Summ
         for box in shard.boxes:
             count[box.finding].update(_marks(box, truth))
     rows = tuple(_row(finding, count[finding]) for finding in findings)
-    return Summary(len(index), readable, rows, tuple(unreadable), tuple(failed), seconds)
+    named = Counter(finding for record in index.records for finding in record.positive)
+    beyond = {finding: named[finding] for finding in index.findings if finding not in findings and named[finding]}
+    return Summary(len(index), readable, rows, beyond, tuple(unreadable), tuple(failed), seconds)
 
 
 def _true_boxes(index: Index) -> dict[tuple[str, str], FloatArray]:
@@ -152,6 +156,7 @@ def write_summary(path: Path, key: Mapping[str, Any], summary: Summary) -> None:
         "looked_at": summary.readable,
         "boxes": summary.boxes,
         "findings": [asdict(one) for one in summary.findings],
+        "beyond": dict(summary.beyond),
         "unreadable": summary.unreadable,
         "failed": summary.failed,
         "seconds": round(summary.seconds, 3),

@@ -128,7 +128,7 @@ def _create(name: str, stride: int, **options: Any) -> Any:
             f"the pretrained weights of {name!r} cannot be fetched ({type(error).__name__}). Give weights with --init "
             "FILE, train from scratch with --set pretrained=false, or connect this machine to the network once."
         ) from error
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"backbone {name!r} at stride {stride} cannot be made by timm ({first_line}). "

@@ -65,8 +65,7 @@ def predict(
         try:
             while start < len(readable):
                 here = readable[start : start + batch_size]
-                frames = films.frames[here]
-                said = explain_pixels(localizer, films.pixels(here), frames)
+                said = explain_pixels(localizer, films.pixels(here), films.frames[here])
                 if writer is None:
                     writer = PredictionsWriter(
                         out, meta=meta, images=names, findings=localizer.findings, kind=said.kind
@@ -74,7 +73,7 @@ def predict(
                     if writer.done:
                         start = writer.done
                         continue
-                writer.append(said.prob.numpy(), said.maps.numpy(), frames, films.sizes[here])
+                writer.append(said.prob.numpy(), said.maps.numpy(), said.frames, films.sizes[here])
                 start, batches = writer.done, batches + 1
                 if batches % FLUSH_EVERY == 0:
                     writer.flush()
@@ -121,9 +120,9 @@ def explain_files(localizer: Localizer, paths: Sequence[Path], *, meta: Mapping[
     """
     if not paths:
         raise ConfigError("paths must name at least one film; got none.")
-    frames, sizes, said = [], [], []
+    sizes, said = [], []
     for start in range(0, len(paths), BATCH):
-        squares = []
+        squares, frames = [], []
         for path in paths[start : start + BATCH]:
             pixels = read_film(path)
             square, frame = to_square(pixels, localizer.size, localizer.fit)
@@ -131,14 +130,14 @@ def explain_files(localizer: Localizer, paths: Sequence[Path], *, meta: Mapping[
             squares.append(square)
             frames.append(film_frame(record, frame, size).matrix)
             sizes.append(film_size(record, size))
-        said.append(explain_pixels(localizer, np.stack(squares), np.stack(frames[start:])))
+        said.append(explain_pixels(localizer, np.stack(squares), np.stack(frames)))
     return Predictions(
         dict(meta or {}),
         tuple(str(p) for p in paths),
         localizer.findings,
         np.concatenate([one.prob.numpy() for one in said]),
         np.concatenate([one.maps.numpy() for one in said]),
-        np.stack(frames),
+        np.concatenate([one.frames for one in said]),
         np.array(sizes, dtype=np.int64),
         said[0].kind,
     )

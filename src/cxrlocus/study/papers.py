@@ -111,7 +111,9 @@ def check_same_study(index: Index, setup: Setup) -> None:
         "version": __version__,
     }
     path = setup.out / "study.json"
-    if not path.is_file():
+    # Before its first prediction a study holds nothing that other options would spoil (runs see to themselves).
+    begun = any((setup.out / part).is_dir() for part in ("predictions", "results"))
+    if not (path.is_file() and begun):
         setup.out.mkdir(parents=True, exist_ok=True)
         write_json(path, now)
         return

@@ -65,8 +65,13 @@ def check_run(folder: Path, info: RunInfo) -> None:
         before, now = asdict(read_run(folder)), _as_json(asdict(info))
         other = [k for k in now if k not in ("machine", "version") and now[k] != before[k]]
         if other:
-            detail = f"{other[0]} is {before[other[0]]!r} there and {now[other[0]]!r} here"
-            raise RunError(f"{folder}: holds another run ({detail[:200]}). Choose another --out, or delete the folder.")
+            name, there, here = other[0], before[other[0]], now[other[0]]
+            if isinstance(there, dict) and isinstance(here, dict):
+                # A whole Config would not be read; the first option that differs is.
+                option = next(k for k in {**there, **here} if there.get(k) != here.get(k))
+                name, there, here = f"{name} {option}", there.get(option), here.get(option)
+            detail = f"{name} is {there!r:.90} there and {here!r:.90} here"
+            raise RunError(f"{folder}: holds another run ({detail}). Choose another --out, or delete the folder.")
 
 
 def open_run(folder: Path, info: RunInfo) -> None:
@@ -99,6 +104,10 @@ def read_run(folder: Path) -> RunInfo:
     names = {f.name for f in fields(RunInfo)}
     if set(raw) != names:
         raise RunError(f"{folder}/run.json: fields differ from this version's: {', '.join(sorted(set(raw) ^ names))}.")
+    kinds = {"config": dict, "hashes": dict, "findings": list, "seed": int, "schema": int}
+    wrong = sorted(name for name in names if not isinstance(raw[name], kinds.get(name, str)))
+    if wrong:
+        raise RunError(f"{folder}/run.json: {wrong[0]} has another type than this version's. Train again.")
     return RunInfo(**raw)
 
 

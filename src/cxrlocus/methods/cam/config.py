@@ -48,8 +48,8 @@ class CamConfig(FitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 32 or self.size % 32:
-            raise ConfigError(f"size must be a positive multiple of 32 pixels; got {self.size}.")
+        if not 32 <= self.size <= 4096 or self.size % 32:
+            raise ConfigError(f"size must be a multiple of 32 pixels from 32 to 4096; got {self.size}.")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction must be in (0, 1); got {self.val_fraction}.")
         if not 0 < self.lse_r < math.inf:

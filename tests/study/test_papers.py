@@ -1,0 +1,115 @@
+"""Studies: every row of a table over several seeds, gone on with where they were stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands import TINY, cxrlocus
+from cxrlocus.methods import get_method
+from cxrlocus.methods.baselines.controls import CONTROLS
+from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.protocols.result import Result, read_results
+from cxrlocus.study.papers import STUDIES, Row, over_seeds
+
+pytest_plugins = ("trained",)
+
+
+def result(value: float, *, finding: str = "Mass", threshold: float = 0.5) -> Result:
+    return Result(
+        "wang2017", "cam", "", "toy", finding, "accuracy_iou", threshold, "fixed", value, value - 0.1, value + 0.1, 9
+    )
+
+
+def test_seeds_become_their_mean_and_its_t_interval() -> None:
+    """scipy.stats.t.interval(0.95, 2, loc=0.4, scale=scipy.stats.sem([0.2, 0.3, 0.7])) -> (-0.2572411, 1.0572411)."""
+    (row,) = over_seeds([result(0.2), result(0.3), result(0.7)])
+    np.testing.assert_allclose([row.value, row.lo, row.hi], [0.4, -0.2572411, 1.0572411], atol=1e-6)
+    assert "3 seeds" in row.note
+
+
+def test_one_seed_keeps_its_own_interval() -> None:
+    assert over_seeds([result(0.2)]) == [result(0.2)]
+
+
+def test_a_seed_without_a_number_is_told_and_not_counted() -> None:
+    (row,) = over_seeds([result(0.2), result(math.nan), result(0.4)])
+    assert row.value == pytest.approx(0.3)
+    assert "2 seeds, undefined in 1" in row.note
+    assert math.isnan(over_seeds([result(math.nan), result(math.nan)])[0].value)
+
+
+def test_rows_of_an_undefined_threshold_belong_together() -> None:
+    (row,) = over_seeds([result(0.2, threshold=math.nan), result(0.4, threshold=math.nan)])
+    assert row.value == pytest.approx(0.3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.randoms())
+def test_the_order_of_the_seeds_does_not_matter(values: list[float], random: object) -> None:
+    shuffled = list(values)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # a Random
+    one, other = (over_seeds([result(v) for v in given])[0] for given in (values, shuffled))
+    np.testing.assert_allclose([one.value, one.hi - one.lo], [other.value, other.hi - other.lo], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_row_of_a_study_can_be_made(name: str) -> None:
+    for row in STUDIES[name]:
+        get_method(row.method).configure(variant=row.variant, preset="demo")
+    names = [row.name for row in STUDIES[name]]
+    assert len(set(names)) == len(names)
+
+
+def test_rows_that_differ_in_their_maps_share_a_run() -> None:
+    assert Row("cam").trained == Row("cam", maps="gradcam").trained == "cam"
+    assert Row("cam", maps="gradcam").name == "cam-gradcam"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STUDIES, "wang2017", (Row("cam"), Row("cam", maps="gradcam")))
+
+
+def test_a_study_is_gone_on_with_and_not_done_twice(
+    films: Path, decoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    words = (
+        "study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, 1, *TINY,
+        "--set", "epochs=1",
+    )  # fmt: skip
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(GradCamLocalizer, "explain", stop)
+        cxrlocus(*words).complaint(status=130)
+    out = tmp_path / "s" / "wang2017"
+    first = {p: p.read_bytes() for p in (out / "results").iterdir()}
+    assert len(first) == 1
+    outcome = cxrlocus(*words).succeeded()
+    rows = read_results(out / "results.json")
+    assert {row.method for row in rows} == {"cam", "gradcam", *CONTROLS}
+    assert all("2 seeds" in row.note for row in rows if row.method == "cam" and not math.isnan(row.value))
+    assert first.items() <= {p: p.read_bytes() for p in (out / "results").iterdir()}.items()
+    assert sorted(p.name for p in (out / "runs").iterdir()) == ["cam-seed0", "cam-seed1"]
+    again = cxrlocus(*words).succeeded()
+    assert again.out == outcome.out
+    # The phantom is no NIH film: printed numbers would compare nothing.
+    assert {row["source"] for row in json.loads((out / "results.json").read_text(encoding="utf-8"))} == {"ours"}
+    assert "| *random_map* |" in (out / "tables.md").read_text(encoding="utf-8")
+
+
+def test_another_study_does_not_go_on_in_its_folder(films: Path, decoded: Path, tmp_path: Path, small: None) -> None:
+    words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
+    # A slip that stopped the very first run does not spoil the folder.
+    assert "backbone 'nope'" in cxrlocus(*words, "--set", "epochs=1", "--set", "backbone=nope").complaint()
+    cxrlocus(*words, "--set", "epochs=1").succeeded()
+    line = cxrlocus(*words, "--set", "epochs=2").complaint()
+    assert "holds a study with another options" in line
