@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrlocus.metrics.ranking import auroc
-from cxrlocus.report.figures import Roc, accuracy_figure, lines, roc_figure, roc_points, small_multiples
+from cxrlocus.report.figures import (
+    Roc,
+    accuracy_figure,
+    density,
+    density_figure,
+    lines,
+    roc_figure,
+    roc_points,
+    small_multiples,
+)
 
 
 def svg(uri):
@@ -91,3 +100,51 @@ def test_area_under_the_curve_is_the_auroc(pairs):
         assert area == pytest.approx(auroc(target, score))
         assert (np.diff(x) >= 0).all()
         assert (np.diff(y) >= 0).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(0, 10**6))
+def test_a_density_has_area_one_and_does_not_feel_the_order(values, seed):
+    given_values = np.array(values).round(3)
+    x = np.linspace(0, 1, 20_001)
+    y = density(given_values, x)
+    if np.ptp(given_values) < 1e-3:
+        assert len(y) == 0
+        return
+    assert (y >= 0).all()
+    if given_values.std() > 0.02:
+        assert float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum()) == pytest.approx(1, abs=1e-3)
+    shuffled = np.random.default_rng(seed).permutation(given_values)
+    assert density(shuffled, x[::500]) == pytest.approx(y[::500])
+    assert density(1 - given_values, 1 - x[::500]) == pytest.approx(y[::500], rel=1e-6, abs=1e-9)
+
+
+def test_a_density_is_the_mirrored_sum_of_kernels():
+    values, at = np.array([0.05, 0.2, 0.7]), 0.1
+    # Scott: the sample's standard deviation times n ** (-1 / 5).
+    h = values.std(ddof=1) * 3 ** (-1 / 5)
+    kernels = [
+        math.exp(-(((at - c) / h) ** 2) / 2) / (h * math.sqrt(2 * math.pi))
+        for v in values
+        for c in (v, -v, 2 - v, 2 + v, v - 2)
+    ]
+    assert density([*values, math.nan], [at]).item() == pytest.approx(sum(kernels) / 3)
+
+
+def test_a_density_of_nothing_of_one_value_and_of_no_share():
+    assert [len(density(v, [0.5])) for v in ([], [math.nan], [0.3], [0.3, 0.3])] == [0, 0, 0, 0]
+    with pytest.raises(ValueError, match=r"values must be in \[0, 1\]; got -0.1 to 0.5"):
+        density([-0.1, 0.5], [0.5])
+
+
+def test_density_figure_tells_films_and_draws_what_has_no_density_as_a_line():
+    panels = {
+        "IoP": {"info_mask": [0.1, 0.5, math.nan], "box": [0.2, 0.2]},
+        "FNR": {"info_mask": [0.1, 0.5, 0.9], "box": [1.0, 1.0]},
+        "FPR": {"info_mask": [], "box": [math.nan]},
+    }
+    drawn = svg(density_figure(panels, {"box"}))
+    assert "info mask (2, 3 films)" in drawn
+    assert "box (2 films)" in drawn
+    assert "FPR" not in drawn
+    assert drawn.count("stroke-dasharray") > svg(density_figure(panels)).count("stroke-dasharray")
+    assert density_figure({"IoP": {"box": [math.nan]}}) == density_figure({}) == ""

@@ -87,6 +87,8 @@ def test_printed_areas_have_the_means_that_their_papers_print():
             means[r.method, r.variant] = r.value
         elif r.quantity == "auroc":
             rows[r.method, r.variant].append(r.value)
+    # InfoMask's are of one finding, and have no mean.
+    rows = {name: values for name, values in rows.items() if name[0] != "infomask2019"}
     assert {len(v) for v in rows.values()} == {len(NIH14)}
     for name, values in rows.items():
         assert np.mean(values) == pytest.approx(means[name], abs=0.0051), name
@@ -96,12 +98,49 @@ def test_printed_areas_have_the_means_that_their_papers_print():
 def test_every_row_is_a_papers_with_its_citation_and_no_interval():
     for r in published_results():
         assert r.source == "paper"
-        assert r.dataset == "nih"
+        assert r.dataset == ("rsna" if r.protocol == "infomask2019" else "nih")
         assert len(r.note) > 10
         assert math.isnan(r.lo)
         assert math.isnan(r.hi)
         assert 0 <= r.value <= 1.5
-        assert math.isnan(r.threshold) == (r.quantity == "auroc")
+        assert math.isnan(r.threshold) == (r.quantity in ("auroc", "iop", "fpr", "fnr"))
+
+
+def infomask(variant):
+    found = {r.quantity: r for r in published_results("infomask2019") if r.variant == variant}
+    return found, *(found[q].value for q in ("iop", "fpr", "fnr"))
+
+
+def test_table_1_of_infomask_as_printed():
+    rows = published_results("infomask2019")
+    assert {(r.method, r.finding, r.policy, r.n) for r in rows} == {("infomask2019", "Pneumonia", "validation", 0)}
+    printed = {
+        "GradCAM": (0.12, 0.196, 0.20, 0.8221, 0.8333),
+        "FeatureMask": (0.19, 0.095, 0.81, 0.8236, 0.8375),
+        "RegL1": (0.11, 0.010, 0.99, 0.8170, 0.8306),
+        "CheXCAM": (0.34, 0.077, 0.71, 0.8400, 0.8644),
+        "": (0.44, 0.025, 0.80, 0.8248, 0.8251),
+    }
+    quantities = ("iop", "fpr", "fnr", "accuracy", "auroc")
+    assert {v: tuple(infomask(v)[0][q].value for q in quantities) for v in printed} == printed
+    assert [r.threshold for r in rows if r.quantity == "accuracy"] == [0.5] * 5
+
+
+def test_the_fnr_of_infomasks_gradcam_contradicts_its_row_and_says_so():
+    def share_of_boxes(iop, fpr, fnr):
+        # IoP = b (1 - FNR) / (b (1 - FNR) + (1 - b) FPR), solved for b.
+        odds = iop * fpr / ((1 - iop) * (1 - fnr))
+        return odds / (1 + odds)
+
+    others = [share_of_boxes(*infomask(v)[1:]) for v in ("FeatureMask", "RegL1", "CheXCAM", "")]
+    assert min(others) > 0.08
+    assert max(others) < 0.13
+    found, iop, fpr, fnr = infomask("GradCAM")
+    assert share_of_boxes(iop, fpr, fnr) < 0.04
+    assert share_of_boxes(iop, fpr, 0.77) == pytest.approx(np.mean(others), abs=0.01)
+    told = {q: r.note for q, r in found.items() if "contradicts" in r.note}
+    assert set(told) == {"fnr"}
+    assert "needs an FNR near .77" in told["fnr"]
 
 
 def test_a_protocol_is_chosen_and_an_unknown_one_refused():

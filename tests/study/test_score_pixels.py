@@ -21,7 +21,7 @@ PIXELS = Measure(("infomask2019",), resamples=0)
 
 
 def world() -> tuple[Predictions, Index]:
-    """Six films, every other one with a mass in its middle, and maps that are .6 on its left half and .1 elsewhere."""
+    """Six films, every other one with a mass in its middle, and maps that are .9 on its left half and .1 elsewhere."""
     boxes = [(TruthBox("Mass", BOX),) if i % 2 == 0 else () for i in range(6)]
     # A film without a box has no size on record and no file: nobody may ask for it.
     records = [
@@ -31,7 +31,7 @@ def world() -> tuple[Predictions, Index]:
     ]  # fmt: skip
     index = Index("toy", Path("toy"), FINDINGS, tuple(records))
     maps = np.full((6, 2, 64, 64), 0.1, np.float32)
-    maps[:, 0, 16:48, 16:32] = 0.6
+    maps[:, 0, 16:48, 16:32] = 0.9
     prob = np.array([[0.9 if r.positive else 0.1, 0.2] for r in records], np.float32)
     frames, sizes = np.tile(Frame.of_size(64, 64).matrix, (6, 1, 1)), np.full((6, 2), 64)
     meta = {"method": "left", "variant": "v", "dataset": "toy"}

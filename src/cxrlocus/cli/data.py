@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     phantom.add_argument("--workers", type=int, help="processes (default: one a core)")
     check = actions.add_parser("check", help="index, verify, count and hash a data set", allow_abbrev=False)
     check.add_argument("root", type=Path, metavar="ROOT")
-    check.add_argument("--dataset", default="auto", help="nih, folder or auto (default)")
+    check.add_argument("--dataset", default="auto", help="nih, rsna, rsna-normal, folder or auto (default)")
     check.add_argument("--no-read", action="store_true", help="do not open the films")
     check.add_argument("--strict", action="store_true", help="exit 1 if anything was left out or cannot be read")
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_measure(parser: argparse.ArgumentParser) -> None:
     """How to measure."""
     parser.add_argument(
-        "--protocol", action="append", nargs="+", metavar="P", help="wang2017 (default); may be repeated"
+        "--protocol", action="append", nargs="+", metavar="P", help="wang2017 (default), infomask2019; may be repeated"
     )
     parser.add_argument(
         "--policy",
@@ -149,6 +149,10 @@ SHOWN = (
     ("accuracy_iou", 0.5, "Accuracy at IoU > .5"),
     ("accuracy_iobb", 0.5, "Accuracy at IoBB > .5"),
     ("afp", 0.3, "False-positive boxes (IoU <= .3) over all boxes"),
+    ("iop", math.nan, "Pixels: share of the mask inside the boxes (IoP)"),
+    ("fpr", math.nan, "Pixels: share of the outside that the mask covers (FPR)"),
+    ("fnr", math.nan, "Pixels: share of the boxes that the mask leaves out (FNR)"),
+    ("accuracy", 0.5, "Accuracy of the labels at probability .5"),
     ("auroc", math.nan, "AUROC of the labels"),
 )
 """What a table shows: quantity, threshold, heading. Every other row is in the JSON."""

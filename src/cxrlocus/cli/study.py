@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         with progress_bars() as bars:
             results, controls = run_study(paper, index, setup, bars)
         # Printed numbers are of the real films: beside another data set they would compare nothing.
-        beside = published_results(paper) if index.dataset == "nih" else []
+        beside = [r for r in published_results(paper) if r.dataset == index.dataset]
         write_results(out / "results.json", results)
         write_text(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
         for table in tables(results + beside, controls):

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: accuracy against overlap, and ROC curves. Methods solid, controls dashed, one colour a row."""
+"""Figures as inline SVG: accuracy against overlap, ROC curves, densities. Methods solid, controls dashed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
+from scipy.stats import gaussian_kde
 
 from cxrlocus.protocols.result import Result
 from cxrlocus.report.tables import Pivot, Row, grouped, number, pivot, thresholds
@@ -53,6 +54,9 @@ _STYLE: dict[Any, Any] = {
 
 WIDTH = 11.6
 """Width of the page's figures in inches of 96 pixels: that of its tables."""
+
+FLAT = 1e-9
+"""Values that lie within this have no density: they are one value."""
 
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
@@ -204,6 +208,85 @@ def roc_figure(curves: Mapping[str, Sequence[Roc]]) -> str:
             names = [label.replace("_", " ") for label in labels]
             figure.legend(keys, names, loc="outside upper left", ncols=4)
     return _uri(figure)
+
+
+def density(values: ArrayLike, at: ArrayLike) -> FloatArray:
+    """Gaussian kernel density of values in [0, 1] (Scott's bandwidth), with nothing lost beyond the ends.
+
+        f(x) = g(x - 2) + g(-x) + g(x) + g(2 - x) + g(x + 2),  0 <= x <= 1,  g the plain density
+
+    What a kernel puts below 0 or above 1, where no share can be, is mirrored back, so that the area is 1.
+
+    Args:
+        values: (n,) in [0, 1]; NaN is left out.
+        at: (k,) points in [0, 1].
+
+    Returns:
+        (k,) densities; empty without two distinct values, which have no bandwidth.
+
+    Raises:
+        ValueError: a value is outside [0, 1].
+
+    Example:
+        >>> density([0.0, 0.5, 1.0], [0.25, 0.75]).round(2).tolist(), density([0.5, 0.5], [0.5]).tolist()
+        ([1.0, 1.0], [])
+    """
+    given = np.asarray(values, dtype=np.float64).reshape(-1)
+    given = given[~np.isnan(given)]
+    if given.size and not (given.min() >= 0 and given.max() <= 1):
+        raise ValueError(f"values must be in [0, 1]; got {given.min()} to {given.max()}. Give shares.")
+    if not given.size or np.ptp(given) < FLAT:
+        return np.empty(0)
+    x, kernel = np.asarray(at, dtype=np.float64), gaussian_kde(given)
+    return np.asarray(sum(kernel(image) for image in (x - 2, -x, x, 2 - x, x + 2)))
+
+
+def density_figure(panels: Mapping[str, Mapping[str, ArrayLike]], controls: Collection[str] = ()) -> str:
+    """Kernel densities of measures in [0, 1], a panel a measure, as an SVG data URI; empty if there is nothing to draw.
+
+    As Fig. 2 of InfoMask (2019), for its IoP, FPR and FNR of films. Values that are all the same are a vertical line.
+
+    Args:
+        panels: title of a measure -> label of a method -> its values (n,), a film each; NaN is left out.
+        controls: the labels that are controls.
+    """
+    labels = list(dict.fromkeys(label for rows in panels.values() for label in rows))
+    labels.sort(key=lambda label: label in controls)
+    styles = dict(zip(labels, _styles_of([label in controls for label in labels]), strict=True))
+    kept = {t: {k: _defined(v) for k, v in rows.items() if len(_defined(v))} for t, rows in panels.items()}
+    kept = {title: rows for title, rows in kept.items() if rows}
+    if not kept:
+        return ""
+    x = np.linspace(0, 1, 401)
+    with _figure(WIDTH, 3.2) as figure:
+        for k, (title, rows) in enumerate(kept.items()):
+            axes = figure.add_subplot(1, len(kept), k + 1)
+            for label in (label for label in labels if label in rows):
+                style = {**styles[label], "marker": ""}
+                y = density(rows[label], x)
+                if len(y):
+                    axes.plot(x, y, label=label, **style)
+                else:
+                    axes.axvline(rows[label][0], label=label, **style)
+            axes.set_title(title)
+            axes.set_xlim(-0.01, 1.01)
+            axes.set_ylim(bottom=0)
+        figure.supylabel("density over films", fontsize=9, color="#444")
+        keys = [Line2D([], [], **{**styles[label], "marker": ""}) for label in labels]
+        figure.legend(keys, [_counted(label, kept) for label in labels], loc="outside lower center", ncols=4)
+    return _uri(figure)
+
+
+def _defined(values: ArrayLike) -> FloatArray:
+    given = np.asarray(values, dtype=np.float64).reshape(-1)
+    return np.asarray(given[~np.isnan(given)])
+
+
+def _counted(label: str, panels: Mapping[str, Mapping[str, FloatArray]]) -> str:
+    """A method's name with the number of films of each panel, once where they agree."""
+    counts = [len(rows.get(label, ())) for rows in panels.values()]
+    told = f"{counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
+    return f"{label.replace('_', ' ')} ({told} films)"
 
 
 def _cells(table: Pivot, finding: str) -> Iterator[tuple[Row, Result]]:

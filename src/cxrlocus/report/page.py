@@ -55,6 +55,10 @@ QUANTITIES = {
     "afp": "Average false positives, by IoU",
     "afp_labelled": "Average false positives on films labelled with the finding, by IoU",
     "afp_iobb": "Average false positives, by IoBB",
+    "iop": "Pixels: share of the mask inside the boxes (IoP)",
+    "fpr": "Pixels: share of the outside that the mask covers (FPR)",
+    "fnr": "Pixels: share of the boxes that the mask leaves out (FNR)",
+    "accuracy": "Accuracy of the labels at probability .5",
     "auroc": "AUROC of the labels",
 }
 
@@ -164,7 +168,7 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
     entries = distinct(entries)
     results = [r for entry in entries for r in entry.results]
     controls = frozenset(r.method for entry in entries if entry.is_control for r in entry.results)
-    papers = published_results() if index.dataset == "nih" else []
+    papers = [r for r in published_results() if r.dataset == index.dataset]
     galleries = [_gallery(e, index) for e in [e for e in entries if not e.is_control][:MOST_GALLERIES]]
     found = [c for c in _columns(results) if c not in SUMMARIES]
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
@@ -290,7 +294,7 @@ def _sections(results: Sequence[Result], controls: Sequence[str] | frozenset[str
 
 
 def _threshold_title(table: Pivot) -> str:
-    if math.isnan(table.threshold):
+    if math.isnan(table.threshold) or table.quantity == "accuracy":
         return ""
     return f"{'IoBB' if table.quantity.endswith('iobb') else 'IoU'} > {table.threshold:g}"
 

@@ -18,16 +18,16 @@ BOX_COUNTS: dict[str, int] = {
 """Boxes of NIH ChestX-ray14's official list, by finding: 984 in all, one a film and finding."""
 
 _TABLE = Path(__file__).with_name("published.json")
-_VOCABULARIES = {"boxed8": BOXED8.names, "nih14": NIH14.names}
+_VOCABULARIES = {"boxed8": BOXED8.names, "nih14": NIH14.names, "pneumonia": ("Pneumonia",)}
 _COMPUTED = "mean computed from the row, the paper prints none"
 
 
 def published_results(protocol: str | None = None) -> list[Result]:
-    """Printed numbers on NIH ChestX-ray14, as Results with source "paper" and the citation in their note.
+    """Printed numbers on NIH ChestX-ray14 and RSNA, as Results with source "paper" and the citation in their note.
 
-    A mean is the printed one where the paper prints it; else it is the mean of the printed row and its note says so.
-    Intervals are NaN (none is printed). ``n`` is the number of boxes of the official list, 0 where a paper does not
-    say how many films a number stands for.
+    A mean is the printed one where the paper prints it; else it is the mean of the printed row and its note says so;
+    a table of one finding has none. Intervals are NaN (none is printed). ``n`` is the number of boxes of NIH's official
+    list, 0 where a paper does not say how many films a number stands for.
 
     Args:
         protocol: only the tables that were measured by it, e.g. "wang2017"; None for all of them.
@@ -40,11 +40,21 @@ def published_results(protocol: str | None = None) -> list[Result]:
         >>> [r.value for r in table if (r.quantity, r.threshold, r.finding) == ("accuracy_iou", 0.3, "Nodule")]
         [0.0379]
     """
-    tables: list[dict[str, Any]] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    tables = _tables()
     protocols = sorted({t["protocol"] for t in tables})
     if protocol is not None and protocol not in protocols:
         raise ValueError(f"protocol must be one of {', '.join(protocols)}; got {protocol!r}.")
     return [r for t in tables if protocol in (None, t["protocol"]) for r in _results(t)]
+
+
+def _tables() -> list[dict[str, Any]]:
+    """The printed tables, one a quantity: those that share the rest stand together in the file."""
+    tables: list[dict[str, Any]] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return [
+        {**t, **part, "quantity": q, "note": "; ".join(filter(None, (t["note"], part.get("note"))))}
+        for t in tables
+        for q, part in t.get("quantities", {t.get("quantity"): {}}).items()
+    ]
 
 
 def _results(table: Mapping[str, Any]) -> list[Result]:
@@ -56,19 +66,20 @@ def _results(table: Mapping[str, Any]) -> list[Result]:
         out += [_result(table, at, finding, value) for finding, value in values.items()]
         if at in table["means"]:
             out.append(_result(table, at, "mean", table["means"][at]))
-        else:
+        elif len(findings) > 1:
             out.append(_result(table, at, "mean", math.fsum(values.values()) / len(values), _COMPUTED))
     return out
 
 
 def _result(table: Mapping[str, Any], at: str, finding: str, value: float, remark: str = "") -> Result:
     all_boxes = finding == "mean" or table["quantity"] == "afp"
+    dataset = table.get("dataset", "nih")
     boxes = sum(BOX_COUNTS.values()) if all_boxes else BOX_COUNTS.get(finding, 0)
     return Result(
         protocol=table["protocol"],
         method=table["method"],
         variant=table["variant"],
-        dataset="nih",
+        dataset=dataset,
         finding=finding,
         quantity=table["quantity"],
         threshold=float(at) if at else math.nan,
@@ -76,7 +87,7 @@ def _result(table: Mapping[str, Any], at: str, finding: str, value: float, remar
         value=float(value),
         lo=math.nan,
         hi=math.nan,
-        n=0 if table["quantity"] == "auroc" else boxes,
+        n=0 if table["quantity"] == "auroc" or dataset != "nih" else boxes,
         source="paper",
         note="; ".join(part for part in (table["citation"], table["note"], remark) if part),
     )

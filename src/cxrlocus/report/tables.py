@@ -13,7 +13,7 @@ from cxrlocus.protocols.result import Result
 SUMMARIES = ("mean", "pooled")
 """Names that stand for all findings together; they are the last columns of every table."""
 
-LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb")
+LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr")
 """Quantities of which a smaller value is the better one."""
 
 UNDEFINED = "–"  # noqa: RUF001 (the en dash is meant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
 from cxrlocus.methods.baselines.controls import CONTROLS, Setting
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.protocols import PROTOCOLS
+from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
 from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
@@ -45,19 +45,39 @@ class Measure:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
+        known = (*PROTOCOLS, *PIXEL_PROTOCOLS)
         for name in self.protocols:
-            if name not in PROTOCOLS:
-                raise ConfigError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}.")
+            if name not in known:
+                raise ConfigError(f"protocol must be one of {', '.join(known)}; got {name!r}.")
 
     def results(
         self, detections: Detections, index: Index, label: RunLabel, prob: NDArray[np.float32] | None
     ) -> list[Result]:
-        """All protocols' rows."""
+        """The rows of all protocols of boxes."""
         return [
             row
             for name in self.protocols
+            if name in PROTOCOLS
             for row in PROTOCOLS[name](
                 detections, index, prob=prob, label=label, seed=self.seed, resamples=self.resamples
+            )
+        ]
+
+    def pixel_results(
+        self,
+        found: Predictions | Detections,
+        index: Index,
+        label: RunLabel,
+        prob: NDArray[np.float32] | None = None,
+        sizes: NDArray[np.int64] | None = None,
+    ) -> list[Result]:
+        """The rows of all protocols of pixels: of maps, or of boxes on films of these sizes (N, 2)."""
+        return [
+            row
+            for name in self.protocols
+            if name in PIXEL_PROTOCOLS
+            for row in PIXEL_PROTOCOLS[name](
+                found, index, prob=prob, label=label, seed=self.seed, resamples=self.resamples, sizes=sizes
             )
         ]
 
@@ -73,16 +93,38 @@ def score_predictions(
         predictions, index, measure.policy, seed=measure.seed, progress=progress, gate=gate
     )
     meta = predictions.meta
-    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy, note)
-    return Scored(
-        predictions, detections, measure.results(detections, index, label, predictions.prob), is_control=False
-    )
+    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy)
+    results = measure.results(detections, index, replace(label, note=note), predictions.prob)
+    results += measure.pixel_results(predictions, index, label, predictions.prob)
+    return Scored(predictions, detections, results, is_control=False)
 
 
 def score_boxes(detections: Detections, index: Index, measure: Measure, name: str) -> Scored:
     """Apply the protocols to boxes that came without maps; no threshold is chosen, so the policy is "fixed"."""
     label = RunLabel(f"{name}.csv" if name in CONTROLS else name, "", index.dataset, "fixed", "boxes as given")
-    return Scored(None, detections, measure.results(detections, index, label, None), is_control=False)
+    results = measure.results(detections, index, label, None)
+    if any(name in PIXEL_PROTOCOLS for name in measure.protocols):
+        # A film's size may stand in its file alone, so only films that are measured are asked for theirs.
+        looked_at = set(detections.images)
+        boxed = index.subset([i for i, r in enumerate(index.records) if r.boxes and r.image in looked_at])
+        sizes = film_sizes(boxed, detections)
+        results += measure.pixel_results(on_films(detections, boxed.images), index, label, sizes=sizes)
+    return Scored(None, detections, results, is_control=False)
+
+
+def on_films(detections: Detections, images: Sequence[str]) -> Detections:
+    """The detections on some of their films, in the order of ``images``."""
+    wanted = {name: i for i, name in enumerate(images)}
+    place = np.array([wanted.get(name, -1) for name in detections.images], dtype=np.int64)
+    kept = place[detections.image] >= 0
+    return Detections(
+        tuple(images),
+        detections.findings,
+        place[detections.image[kept]],
+        detections.finding[kept],
+        detections.xyxy[kept],
+        detections.score[kept],
+    )
 
 
 def score_controls(index: Index, measure: Measure, like: Predictions | Detections) -> list[Scored]:
@@ -104,8 +146,11 @@ def score_controls(index: Index, measure: Measure, like: Predictions | Detection
             detections, note = boxes_by_policy(made, boxed, policy, seed=measure.seed)
         else:
             detections, note = made, ""
-        label = RunLabel(name, "", index.dataset, policy, "; ".join(filter(None, (f"knows {control.knows}", note))))
-        scored.append(Scored(None, detections, measure.results(detections, boxed, label, None), is_control=True))
+        label = RunLabel(name, "", index.dataset, policy, f"knows {control.knows}")
+        noted = replace(label, note="; ".join(filter(None, (label.note, note))))
+        results = measure.results(detections, boxed, noted, None)
+        results += measure.pixel_results(made, boxed, label, sizes=sizes)
+        scored.append(Scored(None, detections, results, is_control=True))
     return scored
 
 

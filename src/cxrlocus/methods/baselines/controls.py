@@ -145,4 +145,4 @@ def _maps(setting: Setting, name: str, maps: np.ndarray[tuple[int, ...], np.dtyp
     frames = np.stack([Frame.of_size(*size).matrix for size in setting.sizes.tolist()])
     meta = {"method": name, "variant": "", "dataset": setting.index.dataset}
     prob = np.full((n, c), 0.5, np.float32)
-    return Predictions(meta, setting.index.images, setting.findings, prob, maps, frames, setting.sizes, "mask")
+    return Predictions(meta, setting.index.images, setting.findings, prob, maps, frames, setting.sizes, "probability")
