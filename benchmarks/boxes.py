@@ -7,6 +7,8 @@ The floor in the same run is OpenCV alone: resize of each map to the rule's grid
 
 from __future__ import annotations
 
+import cxrlocus  # noqa: F401  # isort: skip (first: it sets what torch reads when it starts)
+
 import argparse
 import time
 from collections.abc import Callable

@@ -9,6 +9,8 @@ the number of films, and the speed should be near the slower of the two floors (
 
 from __future__ import annotations
 
+import cxrlocus  # noqa: F401  # isort: skip (first: it sets what torch reads when it starts)
+
 import argparse
 import multiprocessing
 import resource

@@ -8,6 +8,8 @@ smooth fields with noise, which compress about as well as real films do (0.4 MB 
 
 from __future__ import annotations
 
+import cxrlocus  # noqa: F401  # isort: skip (first: it sets what torch reads when it starts)
+
 import argparse
 import tempfile
 import time

@@ -7,6 +7,8 @@ Prints the median time a step of both and the ratio. Goal: 1.1x.
 
 from __future__ import annotations
 
+import cxrlocus  # noqa: F401  # isort: skip (first: it sets what torch reads when it starts)
+
 import argparse
 import tempfile
 import time
