@@ -118,3 +118,21 @@ def test_the_hash_sees_the_order_but_not_where_films_lie() -> None:
     elsewhere = [replace(r, path=Path("elsewhere") / r.path) for r in RECORDS]
     assert index(*elsewhere).hash == index().hash
     assert len(index().hash) == 64
+
+
+def test_only_some_findings_are_left_with_their_labels_and_boxes() -> None:
+    boxes = (TruthBox("Mass", (0, 0, 4, 4)), TruthBox("Nodule", (1, 1, 2, 2)))
+    films = (
+        Record("a", Path("a"), "1", positive=frozenset({"Mass", "Nodule"}), boxes=boxes),
+        Record("b", Path("b"), "2", positive=frozenset({"Mass"}), unknown=frozenset({"Nodule"})),
+    )
+    index = Index("some", Path(), Findings(("Mass", "Nodule")), films)
+    one = index.only(("Nodule",))
+    assert one.target.tolist() == [[1], [0]]
+    assert one.known.tolist() == [[True], [False]]
+    assert [box.finding for box in one.records[0].boxes] == ["Nodule"]
+    assert one.images == index.images
+    assert index.only(("Nodule", "Mass")).target.tolist() == index.target[:, ::-1].tolist()
+    assert index.only(index.findings.names).hash == index.hash
+    with pytest.raises(DataError, match="no label names 'Edema'; the findings are Mass, Nodule"):
+        index.only(("Edema",))

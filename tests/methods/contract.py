@@ -20,6 +20,9 @@ TINY: Mapping[str, Mapping[str, str]] = {
     "cam": {
         "backbone": "test_resnet", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005",
     },
+    "infomask2019": {
+        "finding": "all", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.001",
+    },
 }  # fmt: skip
 """Options of a training of seconds, by method; they stand over the preset "demo"."""
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cxrlocus.errors import ConfigError, RunError
-from cxrlocus.methods.base import MethodSpec
+from cxrlocus.methods.base import MethodSpec, check_options
 from cxrlocus.methods.cam import CAM
+from cxrlocus.methods.infomask2019 import INFOMASK
 from cxrlocus.training.run import RunInfo, read_run
 from cxrlocus.types import Localizer
 
-METHODS: dict[str, MethodSpec[Any]] = {"cam": CAM}
+METHODS: dict[str, MethodSpec[Any]] = {"cam": CAM, "infomask2019": INFOMASK}
 
 
 def get_method(name: str) -> MethodSpec[Any]:
@@ -34,8 +35,10 @@ def load_run(folder: Path) -> tuple[Localizer, RunInfo]:
     info = read_run(folder)
     if info.method not in METHODS:
         raise RunError(f"{folder}: trained with method {info.method!r}, which this version does not have.")
+    method = METHODS[info.method]
     try:
-        return METHODS[info.method].load(folder, info), info
-    except (TypeError, ConfigError) as error:
+        check_options(method.config, info.config)
+        return method.load(folder, info), info
+    except (TypeError, ValueError, ConfigError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{folder}/run.json: config is not one of this version's ({reason}). Train again.") from error

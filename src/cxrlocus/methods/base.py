@@ -105,6 +105,34 @@ def parse_options(config: type[FitConfig], options: Mapping[str, str]) -> dict[s
     return values
 
 
+def check_options(config: type[FitConfig], values: Mapping[str, Any]) -> None:
+    """See that stored values, a run.json's say, are of the Config's field types.
+
+    Raises:
+        ConfigError: there is no such field, or a value is not of its type.
+
+    Example:
+        >>> check_options(FitConfig, {"epochs": 3, "lr": 1, "schedule": "cosine"})
+        >>> check_options(FitConfig, {"schedule": "step"})
+        Traceback (most recent call last):
+            ...
+        cxrlocus.errors.ConfigError: schedule must be one of cosine, constant; got 'step'.
+    """
+    hints = get_type_hints(config)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"option {name!r} must be one of {', '.join(hints)}.")
+        kind = hints[name]
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise ConfigError(f"{name} must be one of {', '.join(map(str, get_args(kind)))}; got {value!r}.")
+        elif kind in (bool, int, float, str):
+            # JSON writes a float that is whole as it likes, and Python counts True as 1.
+            right = (int, float) if kind is float else kind
+            if not isinstance(value, right) or (isinstance(value, bool) and kind is not bool):
+                raise ConfigError(f"{name} must be a {kind.__name__}; got {value!r}.")
+
+
 def _parse(name: str, text: str, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         if text not in get_args(kind):

@@ -1,0 +1,133 @@
+"""Config of InfoMask and of its rivals: every choice, with its default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cxrlocus.errors import ConfigError
+from cxrlocus.models.backbones import Stem
+from cxrlocus.training.fit import FitConfig
+from cxrlocus.types import Fit
+
+PAPER = "paper"
+"""The backbone that is no timm model: the paper's own encoder."""
+
+
+@dataclass(frozen=True)
+class InfoMaskConfig(FitConfig):
+    """InfoMask; training is FitConfig's. The paper gives no value for most of these: NOTES.md has the readings.
+
+    Args:
+        finding: what is told from the rest: one finding of the data set, several with commas between, or "all".
+        network: "infomask" (masked; also FeatureMask and RegL1), "baseline" (encoder and classification block without
+            a mask, mapped by Grad-CAM) or "cam" (backbone, average, linear head, mapped by Grad-CAM; CheXCAM).
+        backbone: "paper", or any timm model that gives a feature grid.
+        stride: pixels a feature cell of a timm model, 32 or 16; the paper's encoder has 4.
+        stem: of a timm model: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
+        mean, std: of the first layer's normalization, for films in [0, 1].
+        pretrained: start a timm model from its own ImageNet weights (needs network); `--init FILE` from a local file.
+        width: share of the paper's channel counts, for small machines; 1 is the paper's.
+        norm: "group" adds group normalization behind the 3x3 convolutions; not in the paper.
+        start: first weights: "open" (attention, mu and mask begin alive) or "torch" (PyTorch's own).
+        penalty: "kl", "l1" (on the mask) or "none".
+        alpha: weight of the penalty.
+        reduction: of the penalty over the pixels of a film: their "mean" or "sum".
+        tau: threshold of the mask, in [0, 1).
+        sigma: activation behind sigma: "softplus" or "exp".
+        sigma_shift: added before that activation; Alemi et al. have -5 with softplus.
+        kernel: side of the convolutions from A to mu and sigma, odd.
+        upsampling: of A to the film's size: "bilinear" or "nearest".
+        represent: what is classified: the mask ("m"), mask times latent ("mz") or mask times film ("mx").
+        sample: draw z in training; without it z = mu.
+        samples: draws to average when predicting; 0 takes the mean, z = mu.
+        straight_through: pass gradients where the mask is zero; not in the paper.
+        alpha_warmup, tau_warmup: share of all steps in which alpha (tau) grows linearly from 0; not in the paper.
+        map_stride: side of the blocks of pixels that a stored mask is averaged over; 1 keeps it at the film's size.
+        cam_layer: of the baseline, where Grad-CAM looks: the last layer of the "encoder" or of the "classifier".
+        checkpoint: compute full-resolution layers again in the backward pass instead of keeping them.
+        size: side of the square film, pixels.
+        fit: how a film that is not square becomes one.
+        loss: "bce", or "weighted_bce" (W-CEL).
+        augment: shift, turn, zoom and change the exposure of training films.
+        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
+    """
+
+    finding: str = "Pneumonia"
+    network: Literal["infomask", "baseline", "cam"] = "infomask"
+    backbone: str = PAPER
+    stride: int = 32
+    stem: Stem = "repeat"
+    mean: float = 0.449
+    std: float = 0.226
+    pretrained: bool = False
+    width: float = 1.0
+    norm: Literal["none", "group"] = "none"
+    start: Literal["open", "torch"] = "open"
+    penalty: Literal["kl", "l1", "none"] = "kl"
+    alpha: float = 0.01
+    reduction: Literal["mean", "sum"] = "mean"
+    tau: float = 0.5
+    sigma: Literal["softplus", "exp"] = "softplus"
+    sigma_shift: float = 0.0
+    kernel: int = 3
+    upsampling: Literal["bilinear", "nearest"] = "bilinear"
+    represent: Literal["m", "mz", "mx"] = "m"
+    sample: bool = True
+    samples: int = 0
+    straight_through: bool = False
+    alpha_warmup: float = 0.0
+    tau_warmup: float = 0.0
+    map_stride: int = 1
+    cam_layer: Literal["encoder", "classifier"] = "encoder"
+    checkpoint: bool = False
+    size: int = 512
+    fit: Fit = "letterbox"
+    loss: Literal["bce", "weighted_bce"] = "bce"
+    augment: bool = True
+    val_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rules = {
+            "size": (self.size >= 32 and self.size % 32 == 0, "a positive multiple of 32 pixels"),
+            "map_stride": (self.map_stride >= 1 and self.size % self.map_stride == 0, f"a divisor of size {self.size}"),
+            "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
+            "width": (0 < self.width < math.inf, "positive"),
+            "std": (0 < self.std < math.inf, "positive"),
+            "alpha": (0 <= self.alpha < math.inf, "at least 0"),
+            "tau": (0 <= self.tau < 1, "in [0, 1)"),
+            "sigma_shift": (math.isfinite(self.sigma_shift), "a number"),
+            "kernel": (self.kernel >= 1 and self.kernel % 2 == 1, "odd and positive"),
+            "samples": (self.samples >= 0, "at least 0"),
+            "alpha_warmup": (0 <= self.alpha_warmup <= 1, "in [0, 1]"),
+            "tau_warmup": (0 <= self.tau_warmup <= 1, "in [0, 1]"),
+            "backbone": (self.network != "cam" or self.backbone != PAPER, "a timm model for network=cam"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The paper's layers at full width; size, rate and epochs are ours, it gives none. timm models start from ImageNet.
+    "paper": {"pretrained": True, "batch_size": 8, "epochs": 30, "lr": 3e-4, "weight_decay": 0.0, "patience": 10},
+    # A quarter of the channels and small films, for a two-core machine.
+    "cpu": {"size": 128, "width": 0.25, "batch_size": 16, "epochs": 12, "lr": 1e-3, "weight_decay": 0.0},
+    # Minutes on two cores, for phantom films.
+    "demo": {"size": 96, "width": 0.25, "batch_size": 16, "epochs": 12, "lr": 1e-3, "weight_decay": 0.0},
+}
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    # The rivals of Table 1.
+    "gradcam": {"network": "baseline"},
+    "featuremask": {"penalty": "none"},
+    "regl1": {"penalty": "l1"},
+    "chexcam": {"network": "cam", "backbone": "densenet121"},
+    # Beyond the paper: a stronger encoder (its own future work), and one mask a finding.
+    "timm": {"backbone": "mobilenetv2_100", "stride": 16, "mean": 0.5, "std": 0.5},
+    "all": {"finding": "all", "checkpoint": True},
+}

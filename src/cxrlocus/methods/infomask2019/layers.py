@@ -1,0 +1,105 @@
+"""The paper's two stacks of convolutions: the encoder, and the classification block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cxrlocus.functional.pooling import average_pool
+
+GROUPS = 4
+"""Groups of the optional group normalization; every channel count is made a multiple of it."""
+
+
+def channels_of(paper: int, width: float) -> int:
+    """The channel count that stands for one of the paper's at a share ``width`` of its width.
+
+    Example:
+        >>> channels_of(64, 1.0), channels_of(16, 0.25), channels_of(64, 0.3)
+        (64, 4, 20)
+    """
+    return max(GROUPS, GROUPS * round(paper * width / GROUPS))
+
+
+def conv_relu(before: int, after: int, norm: str) -> list[nn.Module]:
+    """conv(after, 3x3, relu), with group normalization between if ``norm`` is "group"."""
+    normalized: list[nn.Module] = [nn.GroupNorm(GROUPS, after)] if norm == "group" else []
+    # In place: at full resolution each layer then keeps one tensor for the backward pass instead of two.
+    return [nn.Conv2d(before, after, 3, padding=1), *normalized, nn.ReLU(inplace=True)]
+
+
+def run(layers: Callable[[Tensor], Tensor], x: Tensor, *, again: bool) -> Tensor:
+    """``layers(x)``; with ``again`` nothing within is kept, and the backward pass computes it again."""
+    if again and torch.is_grad_enabled():
+        result: Tensor = checkpoint(layers, x, use_reentrant=False, preserve_rng_state=False)
+        return result
+    return layers(x)
+
+
+class PaperEncoder(nn.Module):
+    """p(z|X): films (N, 1, H, W) in [0, 1] to features (N, 16, H/4, W/4), >= 0 (InfoMask, sec. 4).
+
+    conv(64) conv(64) max-pool conv(128) conv(128) max-pool conv(256) conv(16), all 3x3 with ReLU, behind the
+    normalization ``(x - mean) / std``.
+
+    Args:
+        width: share of these channel counts.
+        norm: "none" or "group".
+        mean, std: of the normalization.
+        again: compute the full-resolution layers again in the backward pass instead of keeping them.
+
+    Example:
+        >>> PaperEncoder()(torch.zeros(2, 1, 32, 40)).shape
+        torch.Size([2, 16, 8, 10])
+    """
+
+    def __init__(
+        self, *, width: float = 1.0, norm: str = "none", mean: float = 0.449, std: float = 0.226, again: bool = False
+    ) -> None:
+        super().__init__()
+        self.mean, self.std, self.again = mean, std, again
+        a, b, c, self.channels = (channels_of(n, width) for n in (64, 128, 256, 16))
+        self.full = nn.Sequential(*conv_relu(1, a, norm), *conv_relu(a, a, norm), nn.MaxPool2d(2))
+        self.deep = nn.Sequential(
+            *(*conv_relu(a, b, norm), *conv_relu(b, b, norm), nn.MaxPool2d(2)),
+            *(*conv_relu(b, c, norm), *conv_relu(c, self.channels, norm)),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, 16, H/4, W/4) of films (N, 1, H, W)."""
+        x = (images - self.mean) / self.std
+        features: Tensor = self.deep(run(self.full, x, again=self.again and self.training))
+        return features
+
+
+class ClassificationBlock(nn.Module):
+    """p(Y|z): a map or features (N, D, H, W) to 64 numbers a film (InfoMask, sec. 4, up to the softmax).
+
+    conv(128) max-pool conv(64) conv(64) max-pool, all 3x3 with ReLU, then global average pooling.
+
+    Args:
+        channels: D.
+        width: share of these channel counts.
+        norm: "none" or "group".
+        again: compute all of it again in the backward pass instead of keeping it.
+
+    Example:
+        >>> ClassificationBlock(1)(torch.zeros(2, 1, 16, 16)).shape
+        torch.Size([2, 64])
+    """
+
+    def __init__(self, channels: int, *, width: float = 1.0, norm: str = "none", again: bool = False) -> None:
+        super().__init__()
+        self.again = again
+        a, self.channels = channels_of(128, width), channels_of(64, width)
+        self.layers = nn.Sequential(
+            *(*conv_relu(channels, a, norm), nn.MaxPool2d(2)),
+            *(*conv_relu(a, self.channels, norm), *conv_relu(self.channels, self.channels, norm), nn.MaxPool2d(2)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pooled features (N, 64)."""
+        return average_pool(run(self.layers, x, again=self.again and self.training))

@@ -1,0 +1,187 @@
+"""How InfoMask and its rivals are trained: one stage."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cxrlocus.errors import ConfigError
+from cxrlocus.functional.variational import flat_masks, kl_standard_normal
+from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
+from cxrlocus.methods.infomask2019.config import InfoMaskConfig
+from cxrlocus.methods.infomask2019.localizer import STAGE, chosen_findings, infer
+from cxrlocus.methods.infomask2019.model import (
+    BaselineNet,
+    InfoMaskNet,
+    build_baseline,
+    build_cam,
+    build_infomask,
+    parameter_count,
+    start_as_he,
+)
+from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
+from cxrlocus.models.backbones import Backbone
+from cxrlocus.models.camnet import CamNet
+from cxrlocus.training.checkpoint import write_json
+from cxrlocus.training.fit import OnStep, fit
+from cxrlocus.training.run import stage_done
+
+Figures = Callable[[], Mapping[str, float]]
+
+
+class DeadMaskWarning(UserWarning):
+    """A trained mask is the same everywhere on every validation film: it points nowhere."""
+
+
+def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
+    """Train into ``<run>/base``; nothing is done when that stage is there.
+
+    Into the run folder goes network.json: the number of parameters, and the chosen checkpoint's figures of its masks.
+    """
+    config, folder = recipe.config, recipe.folder / STAGE
+    if stage_done(folder, asdict(config), recipe.seed):
+        return
+    recipe = replace(recipe, index=recipe.index.only(chosen_findings(config, recipe.index.findings).names))
+    train, val = training_parts(recipe)
+    torch.manual_seed(recipe.seed)
+    net = _build(config, len(recipe.index.findings))
+    if config.start == "open":
+        _open(net, train)
+    if config.loss == "bce":
+        _head_bias(net).data.copy_(log_odds(train.index.target, train.index.known))
+    backbone = net.encoder if isinstance(net, InfoMaskNet) else net.backbone
+    if recipe.init is not None:
+        if not isinstance(backbone, Backbone):
+            raise ConfigError(
+                f"{recipe.init}: --init gives weights of a timm backbone, and the paper's encoder begins from scratch. "
+                "Leave it out, or choose a backbone (--variant timm, --variant chexcam)."
+            )
+        backbone.load(recipe.init)
+    objective, validate = _objective(recipe, net, train, val)
+    progress = fit(
+        recipe.fabric,
+        objective,
+        net,
+        train.loader,
+        validate,
+        config,
+        folder,
+        seed=recipe.seed,
+        head=_head(net, backbone),
+        on_step=_telling(recipe.on_step, net),
+    )
+    if recipe.fabric.is_global_zero:
+        _report(recipe, net, progress.figures)
+
+
+def _build(config: InfoMaskConfig, findings: int) -> InfoMaskNet | BaselineNet | CamNet:
+    if config.network == "infomask":
+        return build_infomask(config, findings)
+    return build_baseline(config, findings) if config.network == "baseline" else build_cam(config, findings)
+
+
+def _open(net: InfoMaskNet | BaselineNet | CamNet, train: Part) -> None:
+    if isinstance(net, InfoMaskNet):
+        first = next(iter(train.loader.batches(0)))
+        net.open_up(first.images.cpu())
+    elif isinstance(net, BaselineNet):
+        start_as_he(net)
+
+
+def _head_bias(net: InfoMaskNet | BaselineNet | CamNet) -> nn.Parameter:
+    return net.bias if isinstance(net, CamNet) else net.verdict.bias
+
+
+def _head(net: nn.Module, backbone: nn.Module) -> list[nn.Parameter]:
+    """The layers that begin from scratch on top of a timm model; the paper's networks learn at one rate."""
+    if not isinstance(backbone, Backbone):
+        return []
+    own = {id(p) for p in backbone.parameters()}
+    return [p for p in net.parameters() if id(p) not in own]
+
+
+def _objective(
+    recipe: Recipe[InfoMaskConfig], net: InfoMaskNet | BaselineNet | CamNet, train: Part, val: Part
+) -> tuple[nn.Module, Figures]:
+    config, fabric = recipe.config, recipe.fabric
+    if isinstance(net, InfoMaskNet):
+        masked = InfoMaskObjective(net, config, config.epochs * len(train.loader))
+        watched = Watched(net, config.samples)
+        # What the validator needs of a network is two calls, ``backbone`` and ``classify``.
+        figures = validator(fabric, cast(CamNet, watched), val)
+        return masked, lambda: {**figures(), **watched.figures(fabric), **masked.tallied()}
+    classifier = cast(CamNet, net)
+    return ClassifierObjective(classifier, config.loss), validator(fabric, classifier, val)
+
+
+class Watched(nn.Module):
+    """An InfoMask network as the validator wants one, that keeps count of the masks it shows on the way.
+
+    Args:
+        net: the network.
+        samples: draws of z, as in prediction.
+    """
+
+    NAMES = ("mask_flat", "mask_empty", "mask_open", "mask_mean", "val_kl")
+
+    def __init__(self, net: InfoMaskNet, samples: int) -> None:
+        super().__init__()
+        self.net, self.samples = net, samples
+        self.backbone = nn.Identity()
+        self.sums, self.masks = torch.zeros(len(self.NAMES)), 0
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of films."""
+        out = infer(self.net, images, self.samples)
+        mask, latents = out.mask.float(), out.latents
+        each = (
+            flat_masks(mask),
+            mask.amax(dim=(-2, -1)) <= 0,
+            (mask > 0).float().mean(dim=(-2, -1)),
+            mask.mean(dim=(-2, -1)),
+            kl_standard_normal(latents.mu, latents.sigma, "none").mean(dim=(-2, -1)),
+        )
+        self.sums = self.sums.to(mask.device) + torch.stack([one.float().sum() for one in each])
+        self.masks += mask.shape[0] * mask.shape[1]
+        return out.logits
+
+    def figures(self, fabric: Fabric) -> dict[str, float]:
+        """Means over the masks since the last call, of all ranks.
+
+        "mask_flat": share of dead masks (the same value everywhere); "mask_empty": share of masks that are zero
+        everywhere; "mask_open": share of pixels above zero; "mask_mean": mean value; "val_kl": KL a pixel.
+        """
+        sums = torch.cat([self.sums, self.sums.new_tensor([self.masks])])
+        if fabric.world_size > 1:
+            sums = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum"))
+        self.sums, self.masks = torch.zeros(len(self.NAMES)), 0
+        *totals, masks = sums.tolist()
+        return {name: total / masks for name, total in zip(self.NAMES, totals, strict=True)}
+
+
+def _telling(on_step: OnStep | None, net: nn.Module) -> OnStep | None:
+    """The progress line, with the size of the network in it."""
+    if on_step is None:
+        return None
+    size = f"{parameter_count(net) / 1e6:.2f} M parameters"
+    return lambda done, total, words: on_step(done, total, f"{words}, {size}")
+
+
+def _report(recipe: Recipe[InfoMaskConfig], net: nn.Module, figures: Mapping[str, float]) -> None:
+    count = parameter_count(net)
+    masks = {name: figures[name] for name in Watched.NAMES if name in figures}
+    write_json(recipe.folder / "network.json", {"parameters": count, "masks": masks})
+    if masks.get("mask_flat") == 1:
+        warnings.warn(
+            f"{recipe.folder}: dead masks: the same value everywhere on every validation film (log.jsonl has each "
+            "epoch). Lower alpha or lr, or try --set straight_through=true, alpha_warmup=0.3 or tau=0.3.",
+            DeadMaskWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,325 @@
+"""InfoMask trained: loss and warm-ups, rivals, dead masks, maps, one finding of several, and that it learns."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import contract
+import cv2
+import numpy as np
+import pytest
+import torch
+from contract import frames
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from cxrlocus.data import load_folder
+from cxrlocus.data.records import Index
+from cxrlocus.errors import ConfigError, RunError
+from cxrlocus.functional.losses import masked_bce
+from cxrlocus.functional.variational import kl_standard_normal, l1_norm
+from cxrlocus.methods import METHODS, load_run
+from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.methods.infomask2019 import DeadMaskWarning, InfoMaskConfig, InfoMaskLocalizer
+from cxrlocus.methods.infomask2019.localizer import BaselineLocalizer, CheXCamLocalizer
+from cxrlocus.methods.infomask2019.model import build_infomask
+from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
+from cxrlocus.methods.infomask2019.recipe import Watched
+from cxrlocus.types import Batch, Localizer
+
+SMALL = InfoMaskConfig(width=0.25)
+BATCH = Batch(
+    torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([[1.0], [0.0], [1.0]]),
+    torch.tensor([[True], [True], [False]]),
+    torch.arange(3),
+)
+
+
+def objective(config: InfoMaskConfig, steps: int = 10) -> InfoMaskObjective:
+    torch.manual_seed(0)
+    net = build_infomask(config, 1)
+    net.open_up(BATCH.images)
+    return InfoMaskObjective(net, config, steps)
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "base" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("penalty", ["kl", "l1"])
+def test_the_loss_is_cross_entropy_and_alpha_times_the_penalty(penalty: str, reduction: str) -> None:
+    one = objective(replace(SMALL, penalty=penalty, reduction=reduction, alpha=0.3, sample=False))
+    losses, out = one(BATCH), one.net(BATCH.images)
+    torch.testing.assert_close(losses["bce"], masked_bce(out.logits, BATCH.target, BATCH.known))
+    kl = kl_standard_normal(out.latents.mu, out.latents.sigma, reduction)  # type: ignore[arg-type]
+    expected = kl if penalty == "kl" else l1_norm(out.mask, reduction)  # type: ignore[arg-type]
+    torch.testing.assert_close(losses[penalty], 0.3 * expected)
+    assert len(losses) == 2
+
+
+def test_z_is_drawn_in_training_anew_each_time_unless_told_otherwise() -> None:
+    drawn, mean = objective(SMALL), objective(replace(SMALL, sample=False))
+    torch.manual_seed(5)
+    first, second = drawn(BATCH)["bce"], drawn(BATCH)["bce"]
+    torch.manual_seed(5)
+    assert torch.equal(drawn(BATCH)["bce"], first)
+    assert not torch.equal(first, second)
+    assert torch.equal(mean(BATCH)["bce"], mean(BATCH)["bce"])
+
+
+def test_alpha_and_tau_warm_up_over_their_share_of_the_steps() -> None:
+    one = objective(replace(SMALL, sample=False, alpha=0.5, alpha_warmup=0.4, tau_warmup=0.2), steps=10)
+    latents = one.net.latents(BATCH.images)
+    kl = kl_standard_normal(latents.mu, latents.sigma)
+    shares, zero = [], []
+    for _ in range(6):
+        shares.append(float((one(BATCH)["kl"] / (0.5 * kl)).detach()))
+        zero.append(one.tallied()["train_mask_zero"])
+    assert shares == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 1.0], abs=1e-5)
+    assert zero[0] == 0.0, "with tau = 0 every pixel is open"
+    assert zero[0] < zero[1] < zero[2] == zero[3]
+
+
+def test_a_warm_up_goes_on_where_a_stopped_stage_was() -> None:
+    one = objective(replace(SMALL, alpha=0.5, alpha_warmup=1.0, sample=False))
+    for _ in range(4):
+        one(BATCH)
+    other = objective(replace(SMALL, alpha=0.5, alpha_warmup=1.0, sample=False))
+    assert float(other(BATCH)["kl"].detach()) == 0.0
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other(BATCH)["kl"], one(BATCH)["kl"])
+    assert other.tallied() == one.tallied()
+
+
+def test_prediction_in_parts_is_prediction_at_once(
+    runs: dict[str, Path], films: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    localizer, _ = load_run(runs["infomask2019"])
+    whole = localizer.explain(films, frames(12))
+    monkeypatch.setattr("cxrlocus.methods.infomask2019.localizer.AT_ONCE", 5 * 64 * 64)
+    parts = localizer.explain(films, frames(12))
+    torch.testing.assert_close(parts.maps, whole.maps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts.prob, whole.prob, rtol=1e-4, atol=1e-5)
+
+
+def test_training_masks_are_counted() -> None:
+    one = objective(replace(SMALL, sample=False))
+    mask = one.net(BATCH.images).mask.detach()
+    one(BATCH)
+    assert one.tallied() == pytest.approx(
+        {"train_mask_empty": 0.0, "train_mask_zero": float((mask == 0).float().mean())}
+    )
+    one.net.to_mu.bias.data.fill_(-50.0)
+    one(BATCH)
+    assert one.tallied() == {"train_mask_empty": 1.0, "train_mask_zero": 1.0}
+    one.eval()
+    one(BATCH)
+    assert one.tallied() == {"train_mask_empty": 0.0, "train_mask_zero": 0.0}
+
+
+def test_masks_shown_in_validation_are_counted(fabric: Fabric) -> None:
+    one = objective(SMALL)
+    watched = Watched(one.net.eval(), samples=0)
+    out = one.net(BATCH.images)
+    with torch.no_grad():
+        watched.classify(BATCH.images[:2])
+        watched.classify(BATCH.images[2:])
+    figures = watched.figures(fabric)
+    mask = out.mask.detach()
+    assert figures["mask_flat"] == figures["mask_empty"] == 0
+    assert figures["mask_open"] == pytest.approx(float((mask > 0).float().mean()))
+    assert figures["mask_mean"] == pytest.approx(float(mask.mean()))
+    kl = kl_standard_normal(out.latents.mu, out.latents.sigma).detach()
+    assert figures["val_kl"] == pytest.approx(float(kl), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(planted: Index, cache: Path, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every variant, trained for two steps on one finding."""
+    root = tmp_path_factory.mktemp("infomask")
+    few = replace(planted, records=tuple(r for r in planted.records if r.split == "train")[:20])
+    tiny = {"finding": "Mass", "epochs": "1", "batch_size": "9", "size": "32"}
+    options = {
+        "all": {"finding": "all"},
+        "timm": {"backbone": "test_convnext", "size": "64"},
+        "chexcam": {"backbone": "test_resnet"},
+    }
+    return {
+        v: contract.train_tiny("infomask2019", few, root / f"run-{v}", cache, fabric, variant=v,
+                               **{**tiny, **options.get(v, {})})
+        for v in METHODS["infomask2019"].variants
+    }  # fmt: skip
+
+
+def test_every_variant_is_what_it_says(trained: dict[str, Path], films: torch.Tensor) -> None:
+    kinds: dict[str, type] = {"gradcam": BaselineLocalizer, "chexcam": CheXCamLocalizer}
+    for variant, folder in trained.items():
+        localizer, info = load_run(folder)
+        assert type(localizer) is kinds.get(variant, InfoMaskLocalizer)
+        assert localizer.findings.names == (("Mass", "Nodule") if variant == "all" else ("Mass",))
+        assert info.findings == ["Mass", "Nodule"]
+        said = localizer.explain(films, frames(12))
+        assert said.kind == ("logit" if variant in kinds else "mask")
+        assert said.maps.shape[:2] == (12, len(localizer.findings))
+        assert said.maps.min() >= 0
+        assert torch.isfinite(said.maps).all()
+        assert said.prob.std() > 0
+        if said.kind == "mask":
+            assert said.maps.max() <= 0.5
+            assert said.maps.shape[-2:] == (64, 64)
+
+
+def test_without_alpha_infomask_is_featuremask_to_the_bit(
+    trained: dict[str, Path], planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    few = replace(planted, records=tuple(r for r in planted.records if r.split == "train")[:20])
+    tiny = {"finding": "Mass", "epochs": "1", "batch_size": "9", "size": "32"}
+    folder = contract.train_tiny("infomask2019", few, tmp_path / "run", cache, fabric, alpha="0", **tiny)
+    weights = [load_file(one / "base" / "weights.safetensors") for one in (folder, trained["featuremask"], trained[""])]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert [set(log_of(one)[0]) & {"bce", "kl"} for one in (folder, trained["featuremask"])] == [{"bce"}] * 2
+
+
+def test_masks_are_logged_and_reported(trained: dict[str, Path]) -> None:
+    report = json.loads((trained[""] / "network.json").read_text(encoding="utf-8"))
+    last = log_of(trained[""])[-1]
+    assert {"bce", "kl", "train_mask_empty", "train_mask_zero"} <= set(last)
+    assert set(report["masks"]) == set(Watched.NAMES) <= set(last)
+    assert report["parameters"] == sum(v.numel() for v in load_file(trained[""] / "base/weights.safetensors").values())
+    assert "l1" in log_of(trained["regl1"])[-1]
+    assert json.loads((trained["gradcam"] / "network.json").read_text(encoding="utf-8"))["masks"] == {}
+
+
+def test_a_dead_mask_is_reported(planted: Index, cache: Path, fabric: Fabric, tmp_path: Path) -> None:
+    # So high a threshold closes every mask.
+    with pytest.warns(DeadMaskWarning, match="dead masks: the same value everywhere on every validation film"):
+        folder = contract.train_tiny(
+            "infomask2019", planted, tmp_path / "run", cache, fabric, finding="Mass", tau="0.999", epochs="1", size="32"
+        )
+    last = log_of(folder)[-1]
+    assert last["mask_flat"] == last["mask_empty"] == last["train_mask_empty"] == 1.0
+    assert last["mask_open"] == last["mask_mean"] == 0.0
+
+
+def test_the_number_of_parameters_is_told_in_training(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    words: list[str] = []
+    contract.train_tiny(
+        "infomask2019", planted.split("train").subset(list(range(6))), tmp_path / "run", cache, fabric,
+        on_step=lambda done, total, said: words.append(said), finding="Mass", width="1", size="32", epochs="1",
+    )  # fmt: skip
+    assert words[-1].endswith("0.70 M parameters")
+
+
+def test_maps_may_be_averaged_over_blocks(runs: dict[str, Path], films: torch.Tensor) -> None:
+    localizer, _ = load_run(runs["infomask2019"])
+    assert isinstance(localizer, InfoMaskLocalizer)
+    full = localizer.explain(films, frames(12)).maps
+    assert full.shape[-2:] == (64, 64)
+    localizer.config = replace(localizer.config, map_stride=4)
+    blocks = localizer.explain(films, frames(12)).maps
+    torch.testing.assert_close(blocks, full.unfold(2, 4, 4).unfold(3, 4, 4).mean((-2, -1)))
+
+
+def test_latents_make_the_mask(runs: dict[str, Path], films: torch.Tensor) -> None:
+    localizer, _ = load_run(runs["infomask2019"])
+    assert isinstance(localizer, InfoMaskLocalizer)
+    localizer.net.train()
+    mu, sigma, attention = localizer.latents(films)
+    assert localizer.net.training
+    assert mu.shape == sigma.shape == attention.shape == (12, 2, 64, 64)
+    assert sigma.min() > 0
+    assert attention.min() >= 0
+    expected = (torch.sigmoid(mu) - 0.5).clamp(min=0)
+    torch.testing.assert_close(localizer.explain(films, frames(12)).maps, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_grad_cam_looks_at_the_layer_that_is_named(trained: dict[str, Path], films: torch.Tensor) -> None:
+    baseline, _ = load_run(trained["gradcam"])
+    assert isinstance(baseline, BaselineLocalizer)
+    assert baseline.explain(films, frames(12)).maps.shape[-2:] == (16, 16)
+    baseline.config = replace(baseline.config, cam_layer="classifier")
+    assert isinstance(baseline.target_layer, torch.nn.ReLU)
+    assert baseline.explain(films, frames(12)).maps.shape[-2:] == (8, 8)
+    masked, _ = load_run(trained[""])
+    assert GradCamLocalizer(masked).explain(films, frames(12)).maps.shape[-2:] == (16, 16)
+
+
+def test_a_finding_that_the_data_do_not_have_is_refused(
+    trained: dict[str, Path], planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="finding must be 'all' or different ones of Mass, Nodule; got 'Pneumonia'"):
+        contract.train_tiny("infomask2019", planted, tmp_path / "run", cache, fabric, finding="Pneumonia")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    raw = json.loads((trained[""] / "run.json").read_text(encoding="utf-8"))
+    (copy / "run.json").write_text(json.dumps({**raw, "findings": ["Nodule"]}), encoding="utf-8")
+    with pytest.raises(RunError, match="finding must be"):
+        load_run(copy)
+
+
+def test_weights_of_a_backbone_do_not_fit_the_papers_encoder(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="the paper's encoder begins from scratch"):
+        contract.train_tiny("infomask2019", planted, tmp_path / "run", cache, fabric, init=tmp_path / "w.safetensors")
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """160 films of cloudy noise, half of them with a bright blob and its box."""
+    root = tmp_path_factory.mktemp("blobs")
+    (root / "images").mkdir()
+    draw, (yy, xx) = np.random.default_rng(0), np.mgrid[:64, :64]
+    rows: list[tuple[object, ...]] = [("image", "patient", "split", "Mass")]
+    boxes: list[tuple[object, ...]] = [("image", "finding", "x", "y", "w", "h")]
+    for i in range(160):
+        film = cv2.GaussianBlur(draw.normal(0, 1, (64, 64)), (0, 0), 4) * 120 + draw.normal(0, 12, (64, 64)) + 110
+        if i % 2 == 0:
+            x, y = draw.integers(0, 46, 2)
+            film += 60 * np.exp(-(((xx - x - 9) / 6) ** 2 + ((yy - y - 9) / 6) ** 2))
+            boxes.append((f"{i:03d}.png", "Mass", x, y, 18, 18))
+        cv2.imwrite(str(root / "images" / f"{i:03d}.png"), np.clip(film, 0, 255).astype(np.uint8))
+        rows.append((f"{i:03d}.png", f"p{i // 2}", "train" if i < 130 else "test", int(i % 2 == 0)))
+    for file, table in (("labels.csv", rows), ("boxes.csv", boxes)):
+        with (root / file).open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows(table)
+    return load_folder(root)
+
+
+def within_boxes(index: Index, localizer: Localizer) -> float:
+    """Mean share of the mask's weight that lies within the box: the box's share of the film when it knows nothing."""
+    boxed = index.subset([i for i, r in enumerate(index.records) if r.boxes])
+    films = torch.stack([torch.from_numpy(cv2.imread(str(r.path), 0)).float()[None] / 255 for r in boxed.records])
+    maps = localizer.explain(films, frames(len(films))).maps[:, 0]
+    shares = []
+    for record, one in zip(boxed.records, maps, strict=True):
+        x0, y0, x1, y1 = (int(v) for v in record.boxes[0].xyxy)
+        shares.append(float(one[y0:y1, x0:x1].sum() / one.sum().clamp(min=1e-9)))
+    return float(np.mean(shares))
+
+
+def test_it_learns_what_and_where_from_labels_alone(blobs: Index, cache: Path, fabric: Fabric, tmp_path: Path) -> None:
+    folder = contract.train_tiny(
+        "infomask2019",
+        blobs,
+        tmp_path / "run",
+        cache,
+        fabric,
+        finding="Mass",
+        epochs="10",
+        augment="false",
+        schedule="constant",
+    )
+    log = log_of(folder)
+    assert log[-1]["bce"] < log[0]["bce"] - 0.01
+    assert max(row["auroc"] for row in log) > 0.9
+    localizer, _ = load_run(folder)
+    assert within_boxes(blobs.split("test"), localizer) > 0.3, "a box is .08 of a film"
