@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +116,14 @@ class Layout:
     content: bytes = PNG
 
 
+def nih_layout(labels: str) -> Layout:
+    boxes, lists = "BBox_List_2017.csv", ("train_val_list.txt", "test_list.txt")
+    return Layout(partial(write_nih, labels=labels), nih_row, labels, boxes, (labels, boxes, *lists))
+
+
 LAYOUTS = {
-    "nih": Layout(
-        write_nih,
-        nih_row,
-        "Data_Entry_2017_v2020.csv",
-        "BBox_List_2017.csv",
-        ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt"),
-    ),
+    "nih": nih_layout("Data_Entry_2017_v2020.csv"),
+    "nih-2017": nih_layout("Data_Entry_2017.csv"),
+    "nih-v2020": nih_layout("Data_Entry_2017_v2020.csv"),
     "folder": Layout(write_folder, folder_row, "labels.csv", "boxes.csv", ("labels.csv", "boxes.csv")),
 }

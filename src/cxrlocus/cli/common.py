@@ -24,7 +24,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--dataset",
         default="auto",
         metavar="NAME",
-        help="its layout: nih, rsna, rsna-normal, folder, or auto (by its label file; default)",
+        help="its layout: nih, nih-2017, nih-v2020 (label version), rsna, rsna-normal, folder, or auto (default)",
     )
 
 

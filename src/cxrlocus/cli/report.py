@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrlocus import __version__
-from cxrlocus.cli.common import add_data, check_folder_to_write, load_index, say
+from cxrlocus.cli.common import add_data, check_folder_to_write, load_index, progress_bar, say
 from cxrlocus.cli.evaluate import add_measure, control_names, evaluated_films, score_all
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> 
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     entries = [Entry(one.predictions, one.detections, one.results, one.is_control) for one in scored]
-    page = write_report(args.out, index=index, entries=entries, about=about)
+    with progress_bar("drawing the page") as bar:
+        bar(0)
+        page = write_report(args.out, index=index, entries=entries, about=about)
     write_results(args.out / "results.json", [row for one in scored for row in one.results])
     say(f"rows: {args.out / 'results.json'}; controls: {', '.join(sorted(control_names(scored))) or 'none'}")
     return page

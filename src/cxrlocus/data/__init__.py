@@ -17,6 +17,8 @@ __all__ = ["DATASETS", "Index", "load_folder", "load_nih", "load_rsna", "open_in
 
 DATASETS: dict[str, Callable[[Path], Index]] = {
     "nih": load_nih,
+    "nih-2017": partial(load_nih, labels="2017"),
+    "nih-v2020": partial(load_nih, labels="v2020"),
     "folder": load_folder,
     "rsna": load_rsna,
     "rsna-normal": partial(load_rsna, task="opacity-normal"),
