@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,25 @@ from cxrlocus.errors import CxrlocusError
 from cxrlocus.functional.losses import LOSSES, masked_bce
 from cxrlocus.methods.base import Recipe
 from cxrlocus.metrics.ranking import auroc
-from cxrlocus.models.camnet import CamNet
 from cxrlocus.training.checkpoint import write_json
 from cxrlocus.types import Batch, BoolArray
+
+
+class Classifier(Protocol):
+    """A network in two calls: what the head reads, and the head."""
+
+    @property
+    def backbone(self) -> Callable[[Tensor], Tensor]:
+        """Images (N, 1, H, W) in [0, 1] to whatever ``classify`` takes."""
+        ...
+
+    def classify(self, features: Tensor, /) -> Tensor:
+        """Logits (N, C)."""
+        ...
+
+    def eval(self) -> Any:
+        """Evaluation mode."""
+        ...
 
 
 class ClassifierObjective(nn.Module):
@@ -34,7 +50,7 @@ class ClassifierObjective(nn.Module):
         loss: a name in LOSSES.
     """
 
-    def __init__(self, net: CamNet, loss: str) -> None:
+    def __init__(self, net: Classifier, loss: str) -> None:
         super().__init__()
         self.net = net
         self.loss_name = loss
@@ -101,7 +117,7 @@ def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
     return parts
 
 
-def validator(fabric: Fabric, net: CamNet, part: Part) -> Callable[[], Mapping[str, float]]:
+def validator(fabric: Fabric, net: Classifier, part: Part) -> Callable[[], Mapping[str, float]]:
     """Figures on the held-out films: "auroc" (mean of the findings that have both classes) and "val_loss"."""
 
     @torch.no_grad()

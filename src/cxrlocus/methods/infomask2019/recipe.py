@@ -114,11 +114,9 @@ def _objective(
     if isinstance(net, InfoMaskNet):
         masked = InfoMaskObjective(net, config, config.epochs * len(train.loader))
         watched = Watched(net, config.samples)
-        # What the validator needs of a network is two calls, ``backbone`` and ``classify``.
-        figures = validator(fabric, cast(CamNet, watched), val)
+        figures = validator(fabric, watched, val)
         return masked, lambda: {**figures(), **watched.figures(fabric), **masked.tallied()}
-    classifier = cast(CamNet, net)
-    return ClassifierObjective(classifier, config.loss), validator(fabric, classifier, val)
+    return ClassifierObjective(net, config.loss), validator(fabric, net, val)
 
 
 class Watched(nn.Module):
