@@ -21,7 +21,6 @@ from small_archive import FINDINGS, OPTIONS, UNREADABLE, harvest_slowly, localiz
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, CxrlocusError, DataError, ImageError
-from cxrlocus.harvest import journal as journal_module
 from cxrlocus.harvest.export import write_coco, write_csv, write_nih
 from cxrlocus.harvest.journal import Journal
 from cxrlocus.harvest.options import Options
@@ -156,7 +155,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException) ->
             raise error
         real(descriptor)
 
-    monkeypatch.setattr(journal_module.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     return calls
 
 

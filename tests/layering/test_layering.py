@@ -16,15 +16,16 @@ from cxrlocus.methods import METHODS
 
 ROOT = Path(cxrlocus.__file__).parent
 REPO = ROOT.parent.parent
-VALUES = {"types", "errors"}
+VALUES = {"types", "errors", "files"}
 PURE = {"functional", "regions", "metrics"}
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "files": {"errors"},
     "runtime": set(),
-    "functional": VALUES,
-    "regions": VALUES,
-    "metrics": VALUES,
+    "functional": {"types", "errors"},
+    "regions": {"types", "errors"},
+    "metrics": {"types", "errors"},
     "models": VALUES | {"functional", "runtime"},
     "data": VALUES,
     "training": VALUES | {"data", "runtime", "version"},

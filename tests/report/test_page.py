@@ -221,6 +221,6 @@ def test_no_entries_are_an_error(tmp_path, index):
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_leaves_nothing(tmp_path, index, entries):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"report\.html: the page cannot be written .*Give a folder") as caught:
+    with pytest.raises(ConfigError, match=r"report\.html: cannot be written .*Make room") as caught:
         write_report(tmp_path / "file", index=index, entries=entries, about={})
     assert "\n" not in str(caught.value)

@@ -92,23 +92,6 @@ def check_folder_to_write(path: Path) -> None:
         raise ConfigError(f"{path}: must be a folder, but {there} is a file. Give another --out.")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or leave what was there.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror or error}). Make room, or give another path."
-        ) from error
-
-
 def say(line: str) -> None:
     """A line for the person, on standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)

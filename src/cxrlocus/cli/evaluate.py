@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say, write_text
+from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say
 from cxrlocus.errors import PredictionsError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
+    from cxrlocus.files import write_text_whole
     from cxrlocus.protocols.result import write_results
 
     for file in filter(None, (args.json, args.markdown)):
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         write_results(args.json, results)
         say(f"rows: {args.json} ({len(results)})")
     if args.markdown:
-        write_text(args.markdown, "\n".join(tables(results, controls, markdown=True)))
+        write_text_whole(args.markdown, "\n".join(tables(results, controls, markdown=True)))
     for table in tables(results, controls):
         print(table)
     return 0

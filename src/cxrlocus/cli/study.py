@@ -14,7 +14,6 @@ from cxrlocus.cli.common import (
     parse_sets,
     progress_bars,
     say,
-    write_text,
 )
 from cxrlocus.errors import ConfigError
 
@@ -39,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the study and write its tables."""
     from cxrlocus.cli.evaluate import tables
+    from cxrlocus.files import write_text_whole
     from cxrlocus.protocols.result import write_results
     from cxrlocus.report.published import published_results
     from cxrlocus.study.papers import STUDIES, Setup, run_study
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         # Printed numbers are of the real films: beside another data set they would compare nothing.
         beside = [r for r in published_results(paper) if r.dataset == index.dataset]
         write_results(out / "results.json", results)
-        write_text(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
+        write_text_whole(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
         for table in tables(results + beside, controls):
             print(table)
         say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")

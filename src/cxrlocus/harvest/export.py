@@ -19,7 +19,8 @@ from typing import Any, TextIO
 
 from cxrlocus import __version__
 from cxrlocus.data.nih import BOX_HEADER, BOX_WORDS
-from cxrlocus.harvest.journal import Box, Journal, writing_whole
+from cxrlocus.files import writing_whole
+from cxrlocus.harvest.journal import Box, Journal
 from cxrlocus.types import Findings
 
 ROW_GROUP = 16384

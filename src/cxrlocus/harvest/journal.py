@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +17,10 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from cxrlocus.errors import ConfigError, CxrlocusError
+from cxrlocus.files import explained, writing_whole
+
+KEPT = "The shards that are done are kept; free space, or mend the path, and run the same command again."
+"""What a write error tells."""
 
 
 class Box(NamedTuple):
@@ -112,7 +115,7 @@ class Journal:
         Raises:
             CxrlocusError: it cannot be written (a full disk, say); the shards before it are kept.
         """
-        with writing_whole(self._path(number)) as part:
+        with writing_whole(self._path(number), remedy=KEPT) as part:
             part.write_text(json.dumps(asdict(shard), separators=(",", ":")) + "\n", encoding="utf-8")
 
     def __iter__(self) -> Iterator[Shard]:
@@ -144,7 +147,7 @@ def open_journal(out: Path, key: Mapping[str, Any], shards: int) -> Iterator[Jou
         CxrlocusError: another process harvests there, or the folder cannot be written.
     """
     folder = out / "journal"
-    with explained(out):
+    with explained(out, remedy=KEPT):
         foreign = sorted(p.name for p in out.iterdir()) if out.exists() and not folder.exists() else []
         if foreign:
             raise ConfigError(
@@ -167,7 +170,7 @@ def open_journal(out: Path, key: Mapping[str, Any], shards: int) -> Iterator[Jou
 
 def _agree(path: Path, key: dict[str, Any]) -> None:
     if not path.is_file():
-        with writing_whole(path) as part:
+        with writing_whole(path, remedy=KEPT) as part:
             part.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
         return
     try:
@@ -191,54 +194,3 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(v, f"{name}.{k}" if name else k)
     else:
         yield name or "key", value
-
-
-@contextmanager
-def writing_whole(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes ``path`` at the end of the block, whole and on the disk, or not at all.
-
-    Raises:
-        CxrlocusError: it cannot be written; a file that was there before stands.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a.txt"
-        >>> with writing_whole(path) as part:
-        ...     _ = part.write_text("all")
-        ...     path.exists()
-        False
-        >>> path.read_text()
-        'all'
-    """
-    part = path.with_name(f".{path.name}.part")
-    with explained(path):
-        try:
-            yield part
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Only POSIX can open a folder; elsewhere the rename is as durable as the file system makes it.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """An OSError within the block becomes one line that says that nothing is lost."""
-    try:
-        yield
-    except OSError as error:
-        raise CxrlocusError(
-            f"{path}: cannot be written ({error.strerror or error}). The shards that are done are kept; free space, "
-            "or mend the path, and run the same command again."
-        ) from error

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cxrlocus.data.records import Index
-from cxrlocus.harvest.journal import Box, Shard, writing_whole
+from cxrlocus.files import writing_whole
+from cxrlocus.harvest.journal import Box, Shard
 from cxrlocus.regions.boxes import iou
 from cxrlocus.types import Findings, FloatArray
 

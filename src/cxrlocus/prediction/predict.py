@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cxrlocus.data.cache import Films
 from cxrlocus.data.images import film_frame, film_size, read_film, to_square
 from cxrlocus.data.records import Record
 from cxrlocus.errors import ConfigError, ImageError, PredictionsError
+from cxrlocus.files import explained
 from cxrlocus.prediction.store import Predictions, PredictionsWriter
 from cxrlocus.types import Explained, FloatArray, Localizer
 
@@ -61,7 +61,7 @@ def predict(
     names = tuple(images[int(i)] for i in readable)
     writer: PredictionsWriter | None = None
     start, batches = 0, 0
-    with _explained(out):
+    with explained(out, PredictionsError):
         try:
             while start < len(readable):
                 here = readable[start : start + batch_size]
@@ -85,16 +85,6 @@ def predict(
         if writer is not None:
             writer.finish()
     return len(readable)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise PredictionsError(
-            f"{folder}: cannot be written ({error.strerror or error}). Make room, or give another --out, and run again."
-        ) from error
 
 
 def explain_pixels(localizer: Localizer, pixels: np.ndarray[Any, np.dtype[np.uint8]], frames: FloatArray) -> Explained:

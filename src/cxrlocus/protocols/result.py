@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cxrlocus.errors import PredictionsError
+from cxrlocus.files import write_text_whole
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,7 @@ def write_results(path: Path, results: Iterable[Result]) -> None:
     """
     rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
     text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PredictionsError(
-            f"{path}: the rows cannot be written ({error.strerror or error}). Make room, or give another path."
-        ) from error
+    write_text_whole(path, text, PredictionsError)
 
 
 def read_results(path: Path) -> list[Result]:

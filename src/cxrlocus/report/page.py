@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from markupsafe import Markup
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
+from cxrlocus.files import explained, write_text_whole
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.result import Result
 from cxrlocus.regions.detections import Detections
@@ -143,16 +143,9 @@ def write_report(out: Path, *, index: Index, entries: Sequence[Entry], about: Ma
     """
     page = out / PAGE
     text = render(index, entries, about)
-    partial = page.with_suffix(f".{os.getpid()}.part")
-    try:
+    with explained(page, ConfigError):
         out.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(page)
-    except OSError as error:
-        raise ConfigError(f"{page}: the page cannot be written ({error.strerror}). Give a folder with room.") from error
-    finally:
-        if partial.exists():
-            partial.unlink()
+    write_text_whole(page, text, ConfigError)
     return page
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cxrlocus.errors import CxrlocusError, RunError
+from cxrlocus.errors import RunError
+from cxrlocus.files import write_text_whole, writing_whole
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    part = path.with_name(f".{path.name}.part")
-    with _explained(path):
-        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+    write_text_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -100,26 +97,10 @@ def load_resume(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    part = path.with_name(f".{path.name}.part")
     # Clones: safetensors refuses tensors that share memory, and tied weights do.
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with _explained(path):
-        save_file(plain, part, metadata=metadata)
-        with part.open("r+b") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-
-
-class _explained:  # noqa: N801 - a context manager reads as a verb
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, SafetensorError)):
-            raise CxrlocusError(
-                f"{self.path}: cannot be written ({error}). What was written before stands; free some space and run "
-                f"the same command again."
-            ) from error
+    with writing_whole(path) as part:
+        try:
+            save_file(plain, part, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
