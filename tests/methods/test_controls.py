@@ -155,3 +155,9 @@ def test_the_oracle_box_is_the_best_of_all_boxes_of_the_grid(corners: list[float
 def test_films_without_boxes_have_no_oracle_box() -> None:
     assert len(oracle_box(setting(film(0), film(1)))) == 0
     assert len(class_mean_box(setting(film(0), film(1)))) == 0
+
+
+def test_the_random_map_stays_small_beside_maps_at_film_size() -> None:
+    made = CONTROLS["random_map"].make(setting(film(0), grid=(512, 16)))
+    assert isinstance(made, Predictions)
+    assert made.maps.shape == (1, 2, 64, 16)

@@ -16,6 +16,9 @@ from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import Findings, FloatArray, Frame, Policy
 
+MOST_CELLS = 64
+"""Cells a side that the random map has at most."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -49,9 +52,12 @@ class Control:
 
 
 def random_map(setting: Setting) -> Predictions:
-    """Independent uniform noise on the method's grid: what the box rule and the protocol give for nothing."""
-    n, c = len(setting.index), len(setting.findings)
-    noise = np.random.default_rng(setting.seed).random((n, c, *setting.grid), dtype=np.float32)
+    """Independent uniform noise on the method's grid: what the box rule and the protocol give for nothing.
+
+    A grid beyond ``MOST_CELLS`` a side is cut to it: masks at film size would take gigabytes of noise.
+    """
+    shape = (len(setting.index), len(setting.findings), *(min(cells, MOST_CELLS) for cells in setting.grid))
+    noise = np.random.default_rng(setting.seed).random(shape, dtype=np.float32)
     return _maps(setting, "random_map", noise)
 
 
