@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import warnings
 from pathlib import Path
 
 import pytest
 
 from commands import TINY, cxrlocus
+from cxrlocus import cli
 
 pytest_plugins = ("trained",)
 
@@ -169,3 +172,17 @@ def test_a_refused_training_leaves_what_was_there(films: Path, run: Path, decode
     ).only_complaint()
     assert "holds another run (config epochs is 1 there and 7 here)" in line
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+
+
+def test_a_warning_is_one_line_without_a_place_in_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        warnings.warn("the mask is\n  dead", UserWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli, "parse", lambda _: argparse.Namespace(verb="train", run=run))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert cli.main(["train"]) == 0
+    assert capsys.readouterr().err == "warning: the mask is dead\n"

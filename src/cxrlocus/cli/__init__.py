@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -89,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     args = parse([a for a in arguments if a != "--debug"])
     try:
-        status = int(args.run(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell_warning
+            status = int(args.run(args))
         # What is still buffered is written here, where a full disk or a closed pipe can be told.
         sys.stdout.flush()
         return status
@@ -105,6 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: no user is shown a traceback that was not asked for
         told = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return _fail(args.verb, f"{told}. Please report it, with what --debug shows.", debug=debug)
+
+
+def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line, without the place in the code that Python would print."""
+    say(f"warning: {' '.join(str(message).split())}")
 
 
 def _fail(verb: str, told: str, *, debug: bool) -> int:
