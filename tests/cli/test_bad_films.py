@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import zlib
@@ -99,15 +100,22 @@ def test_checking_lists_them_and_goes_on(spoilt: tuple[Path, dict[str, str]]) ->
     assert cxrlocus("data", "check", films, "--no-read", "--strict").status == 0
 
 
-def test_training_goes_on_without_them(own_films: Path, tmp_path: Path) -> None:
+def test_training_goes_on_without_them_and_lists_them(own_films: Path, tmp_path: Path) -> None:
     names = (own_films / "train_val_list.txt").read_text(encoding="utf-8").split()
-    for image, (spoil, _) in zip(names, SPOILT.values(), strict=False):
+    reasons = {}
+    for image, (spoil, reason) in zip(names, SPOILT.values(), strict=False):
         path = own_films / "images" / image
         path.write_bytes(spoil(path.read_bytes()))
-    cxrlocus(
+        reasons[image] = reason
+    told = cxrlocus(
         "train", "cam", "--data", own_films, "--out", tmp_path / "r", "--cache", tmp_path / "cache", *TINY,
         "--set", "epochs=1",
-    ).succeeded()  # fmt: skip
+    ).succeeded().told  # fmt: skip
+    for image, reason in reasons.items():
+        assert any(image in line and reason in line for line in told), (image, told)
+    assert f"{len(reasons)} films could not be read and were not trained on" in told
+    listed = json.loads((tmp_path / "r" / "split.json").read_text(encoding="utf-8"))["unreadable"]
+    assert sorted(Path(item).name for item, _ in listed) == sorted(reasons)
 
 
 def test_nothing_readable_is_an_error_and_leaves_nothing(own_films: Path, run: Path, tmp_path: Path) -> None:

@@ -295,3 +295,13 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     for value in ("", "relative/folder"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert default_cache_folder() == Path.home() / ".cache" / "cxrlocus"
+
+
+def test_a_waiting_process_learns_hashes_that_another_one_found(tmp_path: Path) -> None:
+    paths = make_films(tmp_path / "films", 4)
+    store, memo = module.SquareStore(tmp_path / "cache", SIZE, "letterbox"), module.HashMemo(tmp_path / "cache")
+    waiting = module._Build(store, memo, paths, module._silent)
+    assert len(waiting.missing()) == 4
+    open_films(paths, size=SIZE, folder=tmp_path / "cache")
+    assert waiting._waiting()
+    assert waiting.missing() == []

@@ -48,8 +48,10 @@ def test_grad_cam_at_the_head_is_the_positive_cam_over_its_cells(cam: CamLocaliz
 def test_nothing_is_left_behind(cam: CamLocalizer, films: torch.Tensor, name: str) -> None:
     for training in (True, False):
         cam.net.train(training)
-        state = torch.get_rng_state()
+        state, learning = torch.get_rng_state(), [p.requires_grad for p in cam.net.parameters()]
         said = GradCamLocalizer(cam, name).explain(films, frames(12))
+        assert [p.requires_grad for p in cam.net.parameters()] == learning
+        assert any(learning)
         assert hooks(cam.net) == 0
         assert all(p.grad is None for p in cam.net.parameters())
         assert all(module.training is training for module in cam.net.modules())

@@ -165,3 +165,14 @@ def test_imagenet_weights_load_and_both_stems_agree() -> None:
             features.append(backbone(films(96)))
     assert features[0].std() > 0.05
     torch.testing.assert_close(features[0], features[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "test_mambaout", "resnet10t"])
+def test_only_what_a_gradient_reaches_may_learn(name: str) -> None:
+    # DDP waits for the gradient of every parameter that may learn; a head's norm never gets one here.
+    backbone = Backbone(name).train()
+    assert all(p.grad is None for p in backbone.parameters())
+    backbone(torch.rand(2, 1, 64, 64)).sum().backward()
+    reached = [p.grad is not None for p in backbone.parameters()]
+    assert reached == [p.requires_grad for p in backbone.parameters()]
+    assert any(reached)

@@ -54,7 +54,11 @@ def test_tied_weights_are_written(tmp_path: Path) -> None:
     tied = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
     tied[1].weight = tied[0].weight
     save_weights(tmp_path / "w.safetensors", tied)
-    load_weights(tmp_path / "w.safetensors", tied)
+    other = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    other[1].weight = other[0].weight
+    load_weights(tmp_path / "w.safetensors", other)
+    assert torch.equal(other[1].weight, tied[0].weight)
+    assert other[1].weight is other[0].weight
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,16 @@ def test_the_second_interrupt_stops_at_once_and_the_old_handler_comes_back() -> 
     with pytest.raises(KeyboardInterrupt):
         press_twice()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stage_killed_between_its_log_and_its_checkpoint_logs_the_epoch_once(
+    fabric: Fabric, loader: Loader, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path, CONFIG, on_step=tiny.stop_after(len(loader) + 1))
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"epoch": 1}\n')
+    tiny.train(fabric, tiny.make_net(), loader, tmp_path, CONFIG)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(CONFIG.epochs))
+    assert all("seconds" in row for row in rows)

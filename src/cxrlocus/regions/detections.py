@@ -65,5 +65,10 @@ class Detections:
         return len(self.image)
 
     def of(self, image: int, finding: int) -> FloatArray:
-        """The boxes (k, 4) of one film and finding."""
+        """The boxes (k, 4) of one film and finding.
+
+        Example:
+            >>> Detections(("a.png",), Findings(("Mass",)), [], [], [], []).of(0, 0).shape
+            (0, 4)
+        """
         return np.asarray(self.xyxy[(self.image == image) & (self.finding == finding)])
