@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cxrlocus.metrics.pixels import Overlap, box_mask, dice, fnr, fpr, iop, mask_overlap, overlap_above
+from cxrlocus.metrics.pixels import Overlap, box_mask, dice, fnr, fpr, iop, mask_overlap, overlap_above, soft_dice
 
 MEASURES = {"iop": iop, "fpr": fpr, "fnr": fnr, "dice": dice}
 grids = st.integers(1, 7).flatmap(
@@ -206,3 +206,50 @@ def test_grids_of_two_shapes_are_refused(one, other):
     assume(one != other)
     with pytest.raises(ValueError, match=re.escape(f"got {one}, bool {other} and (1,)")):
         overlap_above(np.zeros(one), np.zeros(other, bool), [0.5])
+
+
+def test_soft_dice_of_a_mask_is_dice():
+    rng = np.random.default_rng(3)
+    mask, truth = rng.random((6, 8)) < 0.4, rng.random((6, 8)) < 0.3
+    assert soft_dice(mask, truth) == pytest.approx(float(dice(mask_overlap(mask, truth))))
+
+
+def test_soft_dice_reference_value():
+    """From torch 2.13, with s and g the map and truth below as tensors:
+    2 * torch.einsum("ij,ij", s, g) / (s.norm() ** 2 + g.norm() ** 2)
+    """
+    rng = np.random.default_rng(11)
+    values, truth = rng.random((6, 8)), (rng.random((6, 8)) < 0.3).astype(float)
+    assert soft_dice(values, truth) == pytest.approx(0.4774176290749121, abs=1e-12)
+
+
+@given(p=st.floats(1e-3, 1), share=st.integers(1, 15))
+def test_soft_dice_limit_a_map_that_is_p_in_the_truth(p, share):
+    truth = np.zeros((4, 4))
+    truth.ravel()[:share] = 1
+    assert soft_dice(p * truth, truth) == pytest.approx(2 * p / (p * p + 1))
+    assert soft_dice(p * (1 - truth), truth) == 0
+    assert math.isnan(soft_dice(0 * truth, 0 * truth))
+
+
+@given(pairs(), st.integers(0, 10**6))
+def test_soft_dice_does_not_depend_on_the_order_of_cells_and_is_symmetric(pair, seed):
+    truth = pair[1]
+    assume(truth.any())
+    rng = np.random.default_rng(seed)
+    values, order = rng.random(truth.shape), rng.permutation(truth.size)
+    got = soft_dice(values, truth)
+    assert 0 <= got <= 1
+    turned = values.ravel()[order].reshape(truth.shape), truth.ravel()[order].reshape(truth.shape)
+    assert soft_dice(*turned) == pytest.approx(got)
+    assert soft_dice(truth, values) == pytest.approx(got)
+
+
+@given(st.floats().filter(lambda v: not 0 <= v <= 1))
+def test_soft_dice_refuses_what_is_no_probability(value):
+    with pytest.raises(ValueError, match=r"values must be in \[0, 1\]"):
+        soft_dice([[0.5, value]], [[0, 1]])
+    with pytest.raises(ValueError, match=r"truth must be in \[0, 1\]"):
+        soft_dice([[0.5, 0.5]], [[0, value]])
+    with pytest.raises(ValueError, match="values and truth must be"):
+        soft_dice([[0.5, 0.5]], [[0.5]])

@@ -1,5 +1,6 @@
 """Protocol infomask2019: a second reading in plain loops, limits, invariances, intervals, notes, bad input."""
 
+import importlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from cxrlocus.errors import ConfigError, DataError, PredictionsError
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS
 from cxrlocus.protocols.infomask2019 import QUANTITIES, infomask2019
+from cxrlocus.protocols.masks import Masking, measure_masks
 from cxrlocus.protocols.shared import RunLabel
 from cxrlocus.types import BOXED8, Findings, Frame
 
+module = importlib.import_module("cxrlocus.protocols.infomask2019")
 LABEL = RunLabel("made", "v", "toy", "fixed", "a note")
 SEED = st.integers(0, 10**6)
 MINI = Path(__file__).parents[3] / "shared" / "nih14-mini"
@@ -208,6 +211,29 @@ def test_boxes_are_measured_as_masks_and_have_no_label_rows():
     assert {r.quantity for r in rows} == set(QUANTITIES)
     assert [value_of(rows)[q, "Mass"] for q in QUANTITIES] == [0.5, 0.5, 0.5]
     assert all("boxes filled" in r.note and r.policy == "oracle" for r in rows if r.finding == "Mass")
+
+
+@pytest.mark.parametrize("policy", ["fixed", "validation", "oracle"])
+def test_measures_that_are_there_are_not_made_again(policy, monkeypatch):
+    p, index = mask_world(6, films=16, kind="logit")
+    options = {"criterion": "dice", "scale": "absolute", "seed": 3, "resamples": 20}
+    want = measure(p, index, policy, **options)
+    films = measure_masks(p, index, Masking(policy, "dice", "absolute", SIDE, 3))
+
+    def again(*_, **__):
+        raise AssertionError("measured a second time")
+
+    monkeypatch.setattr(module, "measure_masks", again)
+    label = replace(LABEL, policy=policy)
+    got = infomask2019(p, index, prob=p.prob, label=label, seed=3, resamples=20, measures=films)
+    assert [repr(r) for r in got] == [repr(r) for r in want]
+
+
+def test_measures_of_another_policy_are_refused():
+    p, index = mask_world(6)
+    films = measure_masks(p, index, Masking("oracle"))
+    with pytest.raises(PredictionsError, match="measures must be of the label's policy; got 'oracle' and 'fixed'"):
+        infomask2019(p, index, label=LABEL, measures=films)
 
 
 def test_bad_input_is_refused():

@@ -8,12 +8,13 @@ import pytest
 from box_worlds import film, found, index_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_worlds import FINDINGS, SIDE, best_level, mask_world, predicted
+from mask_worlds import FINDINGS, SIDE, best_level, mask_world, predicted, truth_of
 
 from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.errors import ConfigError, PredictionsError
+from cxrlocus.metrics.pixels import fnr, fpr, iop, mask_overlap
 from cxrlocus.protocols import masks
-from cxrlocus.protocols.masks import FIXED, SCALES, SHARES, Masking, measure_masks
+from cxrlocus.protocols.masks import FIXED, SCALES, SHARES, Masking, film_mask, measure_masks
 from cxrlocus.types import MAP_KINDS, Frame
 
 SEED = st.integers(0, 10**6)
@@ -195,8 +196,9 @@ def test_a_map_with_a_broken_cell_is_refused_by_name(bad):
         ({"policy": "best"}, "policy must be one of fixed, validation, oracle; got 'best'"),
         ({"criterion": "iou"}, "criterion must be one of fpr_fnr, iop, dice; got 'iou'"),
         ({"scale": "log"}, "scale must be one of None, absolute, relative; got 'log'"),
-        ({"raster": 0}, "raster must be at least 1 and seed at least 0; got 0 and 0"),
-        ({"seed": -1}, "raster must be at least 1 and seed at least 0; got 256 and -1"),
+        ({"raster": 0}, "raster must be 1 to 4096 cells; got 0"),
+        ({"raster": 99999}, "raster must be 1 to 4096 cells; got 99999"),
+        ({"seed": -1}, "seed must be at least 0; got -1"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, message):
@@ -212,3 +214,45 @@ def test_boxes_without_sizes_and_strange_films_are_refused():
             measure_masks(boxes, index, SMALL, sizes)
     with pytest.raises(PredictionsError, match="'b' is not"):
         measure_masks(found("b", [], FINDINGS), index, SMALL, np.array([[4, 4]]))
+
+
+@given(
+    seed=SEED,
+    kind=st.sampled_from(MAP_KINDS),
+    policy=st.sampled_from(["fixed", "validation", "oracle"]),
+    scale=st.sampled_from([None, "absolute", "relative"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_mask_that_is_drawn_is_the_one_that_was_measured(seed, kind, policy, scale):
+    p, index = mask_world(seed, kind=kind, patients=20)
+    m = at(index, p, replace(SMALL, policy=policy, scale=scale))
+    assert m.masking == replace(SMALL, policy=policy, scale=scale)
+    assert m.image == tuple(index.images[i] for i in m.film)
+    for b, image in enumerate(m.image):
+        finding = FINDINGS.names[m.finding[b]]
+        mask = film_mask(p, image, finding, float(m.level[b]), scale=m.scale, size=(SIDE, SIDE), raster=SIDE)
+        if np.isnan(m.level[b]):
+            assert not mask.any()
+            continue
+        counts = mask_overlap(mask, np.array(truth_of(index, m.film[b], finding)))
+        assert [float(f(counts)) for f in (iop, fpr, fnr)] == pytest.approx([m.iop[b], m.fpr[b], m.fnr[b]], nan_ok=True)
+
+
+def test_what_nobody_looked_at_or_knows_is_drawn_empty():
+    p, _ = mask_world(0)
+    boxes = found("a", [(0, "Mass", 4, 0, 8, 16)], FINDINGS)
+    for given_ in (p, boxes):
+        for image, finding in (("nowhere.png", "Mass"), (given_.images[0], "Gout")):
+            mask = film_mask(given_, image, finding, 0.0, scale="absolute", size=(32, 16), raster=8)
+            assert mask.shape == (4, 8)
+            assert not mask.any()
+    filled = film_mask(boxes, "a", "Mass", float("nan"), size=(SIDE, SIDE), raster=SIDE)
+    assert filled.tolist() == [[4 <= x < 8 for x in range(SIDE)]] * SIDE
+
+
+def test_a_broken_map_is_not_drawn():
+    index = index_of([film("a.png", ("Mass", 0, 0, 8, 8), size=(SIDE, SIDE))], FINDINGS)
+    maps = np.zeros((1, 2, SIDE, SIDE))
+    maps[0, 0, 3, 3] = np.inf
+    with pytest.raises(PredictionsError, match=r"a\.png, Mass: a map must be finite"):
+        film_mask(predicted(index, maps), "a.png", "Mass", 0.5, scale="absolute", size=(SIDE, SIDE))

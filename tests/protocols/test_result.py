@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ results = st.builds(
     Result,
     *[words] * 6, numbers, words, numbers, numbers, numbers, st.integers(0, 10**6),
     source=st.sampled_from(["ours", "paper"]), note=st.text(max_size=20),
+    detail=st.one_of(words, st.sampled_from(["tau=0.4", "capped=true", "boxes=one", "x=nan", "value=3", "=", "note="])),
 )  # fmt: skip
 
 
@@ -48,6 +49,23 @@ def test_the_file_is_plain_json_of_tidy_rows(tmp_path: Path) -> None:
     assert rows[0]["hi"] is None
     assert rows[1]["value"] is None
     assert rows[0]["source"] == "ours"
+
+
+@pytest.mark.parametrize(("detail", "said"), [("tau=0.4", 0.4), ("capped=true", True), ("boxes=one", "one")])
+def test_what_a_detail_says_stands_under_its_own_name(tmp_path: Path, detail: str, said: object) -> None:
+    write_results(tmp_path / "r.json", [replace(row(), detail=detail), replace(row(), detail="value=7")])
+    rows = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert (rows[0]["detail"], rows[0][detail.partition("=")[0]]) == (detail, said)
+    # A detail never takes the place of a column.
+    assert rows[1]["value"] == 0.5
+
+
+def test_rows_written_before_there_were_details_are_read(tmp_path: Path) -> None:
+    write_results(tmp_path / "r.json", [row()])
+    rows = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    del rows[0]["detail"]
+    (tmp_path / "r.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert [comparable(r) for r in read_results(tmp_path / "r.json")] == [comparable(row())]
 
 
 def test_an_infinite_number_is_never_written(tmp_path: Path) -> None:

@@ -2,13 +2,22 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from box_worlds import film, found, index_of
 
 from cxrlocus.errors import ConfigError
-from cxrlocus.protocols.shared import detected_boxes, film_positions, patient_draws, true_boxes
+from cxrlocus.protocols.shared import (
+    boxed_pairs,
+    chosen_rows,
+    detected_boxes,
+    film_positions,
+    patient_draws,
+    ranks,
+    true_boxes,
+)
 from cxrlocus.types import Findings
 
 
@@ -39,6 +48,24 @@ def test_boxes_stand_at_the_index_s_places_whatever_the_predictions_order():
     assert (got.film.tolist(), got.finding.tolist(), got.xyxy[:, 2].tolist()) == ([2, 1], [mass, mass], [1, 3])
     truth = true_boxes(index)
     assert (truth.film.tolist(), truth.finding[0], truth.xyxy[1].tolist()) == ([1, 1], mass, [1, 1, 3, 3])
+
+
+def test_ranks_are_of_a_film_and_finding_best_first_and_ties_as_they_stand():
+    rows = [(1, "Mass", 0, 0, 1, 1), (0, "Mass", 0, 0, 2, 2), (1, "Mass", 0, 0, 3, 3), (1, "Nodule", 0, 0, 4, 4),
+            (1, "Mass", 0, 0, 5, 5)]  # fmt: skip
+    boxes = replace(found("ab", rows), score=np.array([0.5, 0.1, 0.5, 0.2, 0.9]))
+    assert ranks(boxes).tolist() == [1, 0, 2, 0, 0]
+    some = chosen_rows(boxes, np.array([4, 0]))
+    assert (some.images, some.score.tolist(), some.xyxy[:, 2].tolist()) == (("a", "b"), [0.9, 0.5], [5, 1])
+    assert ranks(chosen_rows(boxes, np.zeros(5, dtype=bool))).tolist() == []
+
+
+def test_pairs_that_have_a_true_box():
+    index = index_of([film("a", ("Mass", 0, 0, 2, 2)), film("b", ("Scar", 0, 0, 2, 2)), film("c")],
+                     Findings(("Scar", "Mass")))  # fmt: skip
+    assert boxed_pairs(found("cba", [], Findings(("Mass", "Other"))), index).tolist() == [
+        [False, False], [False, False], [True, False]
+    ]  # fmt: skip
 
 
 def test_protocols_need_no_torch():

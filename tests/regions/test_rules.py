@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.maps import to_film
-from cxrlocus.regions.rules import RULES, FixedThresholds, PeakComponent, SeveralThresholds
+from cxrlocus.regions.rules import RULES, AbsoluteLevel, FixedThresholds, PeakComponent, SeveralThresholds
 from cxrlocus.types import Frame
 
 SIZE = (1024, 1024)
@@ -203,3 +203,70 @@ def test_a_map_with_holes_is_refused(rule, broken):
 def test_bad_options_are_refused_by_name(kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+def test_a_score_may_be_the_mean_of_the_whole_box():
+    # An L of five cells in a box of nine: 3 in the L, 1 in the rest of the box, 0 elsewhere.
+    corner = np.zeros((16, 16))
+    corner[4:7, 4:7], corner[4:7, 4], corner[6, 4:7] = 1.0, 3.0, 3.0
+    for rule, levels in ((PeakComponent, {"threshold": 0.5}), (SeveralThresholds, {"levels": (0.5,)})):
+        region, box = (rule(**levels, raster=16, mean_of=m)(corner, FILM, SIZE) for m in ("region", "box"))
+        assert region.xyxy.tolist() == box.xyxy.tolist()
+        assert (region.score[0], box.score[0]) == pytest.approx((3.0, (5 * 3 + 4 * 1) / 9))
+
+
+def test_the_mean_of_a_box_counts_only_cells_that_the_map_covers():
+    # The map covers the left half of the film; a box that ends there has no cell beyond.
+    left = Frame.of_size(*SIZE).then_crop(0.0, 0.0, 0.5, 1.0).matrix
+    ramp = np.tile(np.linspace(0, 1, 8), (16, 1))
+    found = PeakComponent(0.5, raster=16, mean_of="box")(ramp, left, SIZE)
+    assert found.xyxy[0, 2] == SIZE[0] / 2
+    assert found.score[0] > 0.5
+
+
+@pytest.mark.parametrize("parts", ["each", "peak", "extent"])
+def test_an_absolute_level_does_not_look_at_the_maps_range(parts):
+    two = np.zeros((16, 16))
+    two[2:5, 2:5], two[10:14, 8:12] = 0.6, 0.8
+    boxes = {"each": [[8, 10, 12, 14], [2, 2, 5, 5]], "peak": [[8, 10, 12, 14]], "extent": [[2, 2, 12, 14]]}[parts]
+    rule = AbsoluteLevel(0.5, parts, raster=16)
+    assert (rule(two, FILM, SIZE).xyxy / (SIZE[0] / 16)).tolist() == boxes
+    # Another cell far above, or below, changes what a share of the range is, and nothing here.
+    lowered = two.copy()
+    lowered[0, 15] = -9.0
+    assert rule(lowered, FILM, SIZE).xyxy.tolist() == rule(two, FILM, SIZE).xyxy.tolist()
+    assert len(AbsoluteLevel(0.8, parts, raster=16)(two, FILM, SIZE)) == 0
+
+
+@pytest.mark.parametrize("parts", ["each", "peak", "extent"])
+def test_a_constant_map_is_the_film_above_the_level_and_nothing_below(parts):
+    flat = np.full((4, 4), 0.5)
+    whole = AbsoluteLevel(0.4, parts)(flat, FILM, SIZE)
+    assert whole.xyxy.tolist() == [[0, 0, *SIZE]]
+    assert whole.score.tolist() == pytest.approx([0.5])
+    assert len(AbsoluteLevel(0.5, parts)(flat, FILM, SIZE)) == 0
+    assert len(AbsoluteLevel(0.4, parts)(np.full((4, 4), np.nan), FILM, SIZE)) == 0
+
+
+def test_the_extent_is_scored_by_the_marked_cells_alone_and_specks_may_be_left_out():
+    two = np.zeros((16, 16))
+    two[2, 2], two[10:14, 8:12] = 0.6, 0.8
+    extent = AbsoluteLevel(0.5, "extent", raster=16)(two, FILM, SIZE)
+    assert extent.score.tolist() == pytest.approx([(0.6 + 16 * 0.8) / 17])
+    big = AbsoluteLevel(0.5, raster=16, min_area=2 / 256)(two, FILM, SIZE)
+    assert big.score.tolist() == pytest.approx([0.8])
+
+
+def test_options_of_an_absolute_level_out_of_range_are_refused():
+    for options, match in (({"level": np.nan}, "level must be a finite number"),
+                           ({"level": 0.5, "parts": "all"}, "parts must be one of each, peak, extent; got 'all'"),
+                           ({"level": 0.5, "raster": 0}, "raster must be at least 1")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            AbsoluteLevel(**options)
+    for rule in (PeakComponent, SeveralThresholds):
+        with pytest.raises(ValueError, match="mean_of must be one of region, box; got 'film'"):
+            rule(mean_of="film")
+    broken = np.zeros((4, 4))
+    broken[1, 1] = np.inf
+    with pytest.raises(ValueError, match="a map must be finite"):
+        AbsoluteLevel(0.5)(broken, FILM, SIZE)

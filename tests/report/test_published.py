@@ -20,6 +20,20 @@ CAI_MEANS = {
     "baseline": (0.542, 0.386, 0.280, 0.194, 0.124, 0.081, 0.028),
     "attention mining": (0.615, 0.486, 0.349, 0.236, 0.160, 0.095, 0.033),
 }
+# Means of the rows of Cai et al. 2018, Tables 1 (at .3) and 3 (at .1 and .3), which print none.
+CAI_ALL_BOXES = {
+    "512-baseline": (0.343,),
+    "512-bilinear": (0.370,),
+    "512-deconv": (0.353,),
+    "1024-baseline": (0.233,),
+    "1024-bilinear": (0.164,),
+    "1024-deconv": (0.128,),
+    "t=1": (0.715, 0.407),
+    "t=2": (0.732, 0.422),
+    "t=3": (0.739, 0.430),
+    "no KP": (0.644, 0.301),
+    "KP-Vanilla": (0.726, 0.382),
+}
 
 
 def table(**fields):
@@ -31,10 +45,10 @@ def table(**fields):
 
 
 def test_accuracies_of_wang_are_whole_numbers_of_boxes():
-    rows = table(method="wang2017", quantity="accuracy_iou")
+    rows = table(protocol="wang2017", quantity="accuracy_iou")
     assert sorted(rows) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     values = [(f, v) for row in rows.values() for f, v in row.items() if f != "mean"]
-    by_box = table(method="wang2017", quantity="accuracy_iobb", variant="")[0.5]
+    by_box = table(protocol="wang2017", quantity="accuracy_iobb", variant="")[0.5]
     values += [(f, v) for f, v in by_box.items() if f != "mean"]
     assert len(values) == 64
     for finding, value in values:
@@ -50,7 +64,7 @@ def test_box_counts_are_the_official_lists():
 
 
 def test_false_positives_of_wang_and_accuracies_fall_as_they_must():
-    accuracy, false = (table(method="wang2017", quantity=q) for q in ("accuracy_iou", "afp"))
+    accuracy, false = (table(protocol="wang2017", quantity=q) for q in ("accuracy_iou", "afp"))
     for finding in BOXED8:
         assert (np.diff([accuracy[t][finding] for t in sorted(accuracy)]) <= 0).all()
         rises = np.diff([false[t][finding] for t in sorted(false)])
@@ -68,31 +82,109 @@ def test_printed_means_of_kim_are_those_of_the_columns(row):
 
 @pytest.mark.parametrize("variant", CAI_MEANS)
 def test_computed_means_of_cai(variant):
-    rows = table(method="cai2018", variant=variant, quantity="accuracy_iou")
+    rows = table(method="cai2018", variant=variant, quantity="accuracy_iou", detail="capped=true")
     assert [round(rows[t]["mean"], 3) for t in sorted(rows)] == pytest.approx(CAI_MEANS[variant], abs=0.00051)
 
 
-def test_wang_as_cai_prints_it_is_wang():
-    cai = {"Atelectasis": 0.24, "Cardiomegaly": 0.46, "Effusion": 0.30, "Infiltration": 0.28, "Mass": 0.15,
-           "Nodule": 0.04, "Pneumonia": 0.17, "Pneumothorax": 0.13}  # fmt: skip
-    ours = table(method="wang2017", quantity="accuracy_iou")[0.3]
-    assert {f: round(ours[f], 2) for f in cai} == cai
+def test_wang_as_cai_and_kim_print_it_is_wang():
+    wang = table(protocol="wang2017", quantity="accuracy_iou")
+    for protocol in ("cai2018", "kim2021"):
+        second_hand = table(protocol=protocol, method="wang2017", quantity="accuracy_iou")
+        assert set(second_hand) == ({0.3, 0.5, 0.7} if protocol == "kim2021" else set(wang))
+        # Two digits, cut or rounded.
+        assert all(abs(second_hand[t][f] - wang[t][f]) < 0.01 for t in second_hand for f in BOXED8)
+    assert table(protocol="cai2018", quantity="afp", method="wang2017") == table(protocol="wang2017", quantity="afp")
+
+
+def test_cai_as_kim_prints_it_is_cai():
+    theirs = table(protocol="cai2018", variant="attention mining", quantity="accuracy_iou")
+    second_hand = table(protocol="kim2021", method="cai2018", quantity="accuracy_iou")
+    for t, printed in zip((0.3, 0.5, 0.7), (0.35, 0.16, 0.03), strict=True):
+        assert {f: second_hand[t][f] for f in BOXED8} == {f: theirs[t][f] for f in BOXED8}
+        assert second_hand[t]["mean"] == printed == pytest.approx(theirs[t]["mean"], abs=0.0051)
+
+
+@pytest.mark.parametrize(("variant", "means"), CAI_ALL_BOXES.items())
+def test_computed_means_of_cai_without_a_bound(variant, means):
+    rows = table(protocol="cai2018", variant=variant, detail="capped=false")
+    assert [rows[t]["mean"] for t in sorted(rows)] == pytest.approx(means, abs=0.00051)
+
+
+def test_without_a_bound_cai_finds_no_less():
+    rows = table(protocol="cai2018", variant="t=3", detail="capped=false")
+    capped = table(protocol="cai2018", variant="attention mining", quantity="accuracy_iou")
+    # More boxes than the bound lets through find no less, to a rounding of two digits.
+    assert all(rows[t][f] >= capped[t][f] - 0.01 for t in rows for f in BOXED8)
+
+
+def test_false_positives_of_cai_stay_below_their_bound():
+    bound = table(protocol="cai2018", method="wang2017", quantity="afp")
+    for variant in CAI_MEANS:
+        false = table(protocol="cai2018", variant=variant, quantity="afp")
+        assert all(false[t][f] < bound[t][f] for t in bound for f in BOXED8)
+    # So the reading of Atelectasis at .3 was bounded by the misprint, not by 1.04.
+    assert false[0.3]["Atelectasis"] == 1.38
 
 
 def test_printed_areas_have_the_means_that_their_papers_print():
-    rows = {(r.method, r.variant): [] for r in published_results() if r.quantity == "auroc"}
-    means = {}
+    means, columns = {}, defaultdict(list)
     for r in published_results():
-        if r.quantity == "auroc" and r.finding == "mean":
-            means[r.method, r.variant] = r.value
-        elif r.quantity == "auroc":
-            rows[r.method, r.variant].append(r.value)
-    # InfoMask's are of one finding, and have no mean.
-    rows = {name: values for name, values in rows.items() if name[0] != "infomask2019"}
-    assert {len(v) for v in rows.values()} == {len(NIH14)}
-    for name, values in rows.items():
-        assert np.mean(values) == pytest.approx(means[name], abs=0.0051), name
-    assert means["wang2017", ""] == pytest.approx(0.745, abs=0.0005)
+        if r.quantity == "auroc" and r.protocol != "infomask2019":
+            key = (r.protocol, r.method, r.variant, r.detail)
+            if r.finding == "mean":
+                means[key] = r.value
+            else:
+                columns[key].append(r.value)
+    assert set(means) == set(columns)
+    assert {len(v) for k, v in columns.items() if k[3]} == {8}
+    assert {len(v) for k, v in columns.items() if not k[3]} == {len(NIH14)}
+    wang_by_yao = ("yao2018", "wang2017", "", "")
+    for name, values in columns.items():
+        if name != wang_by_yao:
+            assert np.mean(values) == pytest.approx(means[name], abs=0.0051), name
+    assert means["wang2017", "wang2017", "", ""] == pytest.approx(0.745, abs=0.0005)
+    # The one printed mean that is not its column's; its rows say so.
+    assert means[wang_by_yao] == 0.738
+    assert np.mean(columns[wang_by_yao]) == pytest.approx(0.745, abs=0.0005)
+    assert all("is not the column's" in r.note for r in published_results("yao2018") if r.quantity == "auroc"
+               and r.method == "wang2017")  # fmt: skip
+
+
+def test_kims_tables_3_and_4_are_of_one_network():
+    fourteen = table(protocol="kim2021", variant="alignment + DM", quantity="auroc", detail="")
+    eight = table(protocol="kim2021", variant="alignment + DM", quantity="auroc", detail="findings=8")
+    (all14,), (only8,) = fourteen.values(), eight.values()
+    assert {f: all14[f] for f in BOXED8} == {f: only8[f] for f in BOXED8}
+    assert (all14["mean"], only8["mean"]) == (0.83, 0.82)
+
+
+@pytest.mark.parametrize(("variant", "mean"), [("r0=0", 0.206), ("r0=5", 0.202), ("r0=10", 0.169)])
+def test_table_3_of_yao_in_dice(variant, mean):
+    ((_, row),) = table(protocol="yao2018", variant=variant, quantity="dice").items()
+    assert set(row) == {*BOXED8, "mean"}
+    assert round(row["mean"], 3) == mean
+
+
+def test_table_2_of_yao_is_whole_numbers_of_boxes_at_their_tau():
+    rows = [r for r in published_results("yao2018") if r.quantity == "accuracy_iobb" and r.method == "yao2018"]
+    assert {(r.detail, r.finding) for r in rows} == {
+        ("tau=0.1", "Pneumonia"), ("tau=0.4", "Pneumonia"), ("tau=0.4", "Nodule"),
+        ("tau=0.8", "Nodule"), ("tau=0.1", "Infiltration"), ("tau=0.8", "Infiltration"),
+    }  # fmt: skip
+    assert len(rows) == 18
+    assert {r.threshold for r in rows} == {0.5}
+    for r in rows:
+        boxes = BOX_COUNTS[r.finding]
+        assert min(abs(r.value - k / boxes) for k in range(boxes + 1)) <= 1e-4, r
+
+
+def test_no_mean_of_some_findings_of_a_paper():
+    assert not [r for r in published_results("yao2018") if r.quantity == "accuracy_iobb" and r.finding == "mean"]
+
+
+def test_false_positives_are_over_all_boxes_in_wang_and_over_the_findings_own_in_cai():
+    n = {(r.protocol, r.method): r.n for r in published_results() if (r.quantity, r.finding) == ("afp", "Nodule")}
+    assert n == {("wang2017", "wang2017"): 984, ("cai2018", "wang2017"): 984, ("cai2018", "cai2018"): 79}
 
 
 def test_every_row_is_a_papers_with_its_citation_and_no_interval():
@@ -103,7 +195,7 @@ def test_every_row_is_a_papers_with_its_citation_and_no_interval():
         assert math.isnan(r.lo)
         assert math.isnan(r.hi)
         assert 0 <= r.value <= 1.5
-        assert math.isnan(r.threshold) == (r.quantity in ("auroc", "iop", "fpr", "fnr"))
+        assert math.isnan(r.threshold) == (r.quantity in ("auroc", "dice", "iop", "fpr", "fnr"))
 
 
 def infomask(variant):

@@ -47,6 +47,7 @@ def infomask2019(
     criterion: Criterion = "fpr_fnr",
     scale: Scale | None = None,
     raster: int = 256,
+    measures: FilmMeasures | None = None,
 ) -> list[Result]:
     """Measure maps (or boxes, filled) pixel by pixel, and probabilities if there are any, as InfoMask does.
 
@@ -61,6 +62,8 @@ def infomask2019(
         criterion: what a level is chosen by, see ``masks.Masking``.
         scale: what a level is a value of; None: that of the maps' kind.
         raster: cells along a film's longest side.
+        measures: what ``masks.measure_masks`` says of the same films, where somebody has it already: sizes, halves,
+            criterion, scale and raster are then those it was made with. None: measured here.
 
     Returns:
         Rows of ``iop``, ``fpr`` and ``fnr`` for each finding that has boxes, of ``accuracy`` (threshold .5) and
@@ -69,7 +72,7 @@ def infomask2019(
 
     Raises:
         PredictionsError: a film stands twice or is not in the index, ``prob`` has another shape, a map is not finite,
-            or boxes come without sizes.
+            boxes come without sizes, or ``measures`` were made under another policy.
         DataError: a true box is empty or not finite.
         ConfigError: an option is not what it may be.
 
@@ -87,9 +90,14 @@ def infomask2019(
     shape = (len(found.images), len(found.findings))
     if prob is not None and np.shape(prob) != shape:
         raise PredictionsError(f"prob must be (films, findings) = {shape}; got {np.shape(prob)}. Predict again.")
-    masking = Masking(label.policy, criterion, scale, raster, seed)
-    measures = measure_masks(found, index, masking, sizes)
-    rows = _pixels(measures, found, index, label, masking, resamples)
+    if measures is None:
+        measures = measure_masks(found, index, Masking(label.policy, criterion, scale, raster, seed), sizes)
+    if measures.masking.policy != label.policy:
+        raise PredictionsError(
+            f"measures must be of the label's policy; got {measures.masking.policy!r} and {label.policy!r}. "
+            "Measure again."
+        )
+    rows = _pixels(measures, found, index, label, seed, resamples)
     if prob is not None:
         rows += _labels(found, index, np.asarray(prob, dtype=np.float64), label, seed, resamples)
     return rows
@@ -100,7 +108,7 @@ def _pixels(
     found: Predictions | Detections,
     index: Index,
     label: RunLabel,
-    masking: Masking,
+    seed: int,
     resamples: int,
 ) -> list[Result]:
     boxed = [i for i, record in enumerate(index.records) if record.boxes]
@@ -108,7 +116,7 @@ def _pixels(
     patients, number = np.unique([index.patients[i] for i in boxed], return_inverse=True)
     unit = np.full(len(index), -1)
     unit[boxed] = number
-    draws = patient_draws(len(patients), resamples, masking.seed)
+    draws = patient_draws(len(patients), resamples, seed)
     known = np.unique(measures.finding).tolist()
     rows = []
     for quantity in QUANTITIES:
@@ -116,7 +124,7 @@ def _pixels(
         samples, n = _means(value, unit[measures.film], measures.finding, known, draws)
         for k, c in enumerate(known):
             name = index.findings.names[c]
-            note = _note(measures, c, quantity, index, masking, isinstance(found, Detections))
+            note = _note(measures, c, quantity, index, isinstance(found, Detections))
             rows.append(_row(label, name, quantity, NAN, samples[:, k], n[k], note))
         defined = ~np.isnan(samples[0])
         note = f"mean of the {int(defined.sum())} findings in which it is defined"
@@ -141,7 +149,7 @@ def _means(
     return resampled_ratio(above, below, np.concatenate([once, draws])), n
 
 
-def _note(measures: FilmMeasures, c: int, quantity: str, index: Index, masking: Masking, are_boxes: bool) -> str:
+def _note(measures: FilmMeasures, c: int, quantity: str, index: Index, are_boxes: bool) -> str:
     """What a reader must know beside a finding's number."""
     mine = measures.finding == c
     level, value, seen = measures.level[mine], getattr(measures, quantity)[mine], measures.seen[mine]
@@ -154,7 +162,7 @@ def _note(measures: FilmMeasures, c: int, quantity: str, index: Index, masking: 
         (int((~chosen).sum()), "films not measured: no boxes of other patients to choose by"),
         (len(index) - len(value), "films without a box of it left out"),
     )
-    cut = "boxes filled" if are_boxes else _levels_told(level, measures.scale, masking)
+    cut = "boxes filled" if are_boxes else _levels_told(level, measures.scale, measures.masking)
     return "; ".join([cut, *(f"{count} {told}" for count, told in counted if count)])
 
 

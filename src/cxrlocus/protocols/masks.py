@@ -52,6 +52,9 @@ FIXED: dict[tuple[MapKind, Scale], float] = {
 SHARES = tuple(float(x) for x in np.geomspace(0.9, 0.001, 40))
 """Levels to choose from leave these shares of the choosing films' cells above them; the fixed level is one more."""
 
+FINEST = 4096
+"""Cells along a film's longest side at most: more than films have pixels, and as much as a map's memory allows."""
+
 CHOOSING_RASTER = 64
 """Cells along a film's longest side when the levels to choose from are found (not when they are compared)."""
 
@@ -86,10 +89,10 @@ class Masking:
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}.")
-        if self.raster < 1 or self.seed < 0:
-            raise ConfigError(
-                f"raster must be at least 1 and seed at least 0; got {self.raster} and {self.seed}. Use 256 and 0."
-            )
+        if not 1 <= self.raster <= FINEST:
+            raise ConfigError(f"raster must be 1 to {FINEST} cells; got {self.raster}.")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0; got {self.seed}.")
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,17 @@ class FilmMeasures:
     """The masks of B pairs of a film and a finding that it has boxes of.
 
     Args:
-        film: (B,) positions in the index, ascending.
+        image: (B,) names of the films.
+        film: (B,) their positions in the index, ascending.
         finding: (B,) positions in the index's findings.
         seen: (B,) whether the film was looked at; one that was not has an empty mask.
         level: (B,) where the map was cut; NaN where there were no boxes to choose a level by, and for boxes.
         iop, fpr, fnr: (B,), NaN where undefined.
         scale: what the levels are values of; "" for boxes.
+        masking: how the masks were made.
     """
 
+    image: tuple[str, ...]
     film: NDArray[np.int64]
     finding: NDArray[np.int64]
     seen: BoolArray
@@ -113,6 +119,7 @@ class FilmMeasures:
     fpr: FloatArray
     fnr: FloatArray
     scale: Scale | Literal[""]
+    masking: Masking
 
 
 def measure_masks(
@@ -151,7 +158,67 @@ def measure_masks(
     known = np.where(np.isnan(level), np.nan, 1.0)
     told = np.full(len(level), np.nan) if isinstance(found, Detections) else level
     rates = (known * iop(total), known * fpr(total), known * fnr(total))
-    return FilmMeasures(case.film, case.finding, case.place >= 0, told, *rates, scale=case.scale)
+    image = tuple(index.images[i] for i in case.film.tolist())
+    return FilmMeasures(image, case.film, case.finding, case.place >= 0, told, *rates, case.scale, masking)
+
+
+def film_mask(
+    found: Predictions | Detections,
+    image: str,
+    finding: str,
+    level: float,
+    *,
+    scale: Scale | Literal[""] = "",
+    size: tuple[int, int],
+    raster: int = 256,
+) -> BoolArray:
+    """The mask of one film and finding, made as ``measure_masks`` makes it; for pictures, which measure nothing.
+
+    Args:
+        found: maps to be cut, or boxes to be filled.
+        image: name of the film; one that ``found`` did not look at has an empty mask.
+        finding: its name; one that ``found`` does not know has an empty mask.
+        level: where the map is cut (``FilmMeasures.level``); NaN marks nothing. Boxes need none.
+        scale: what the level is a value of; "" for boxes.
+        size: (width, height) of the film in pixels.
+        raster: cells along the film's longest side.
+
+    Returns:
+        (gh, gw) bool, over the whole film.
+
+    Raises:
+        PredictionsError: the map is not finite.
+
+    Example:
+        >>> from cxrlocus.types import Findings
+        >>> boxes = Detections(("a.png",), Findings(("Mass",)), [0], [0], [[0.0, 0.0, 4.0, 2.0]], [1.0])
+        >>> film_mask(boxes, "a.png", "Mass", float("nan"), size=(8, 4), raster=4).astype(int).tolist()
+        [[1, 1, 0, 0], [0, 0, 0, 0]]
+    """
+    if image not in found.images or finding not in found.findings:
+        return np.zeros(raster_shape(size, raster), dtype=np.bool_)
+    i, c = found.images.index(image), found.findings.index(finding)
+    if isinstance(found, Detections):
+        return box_mask(found.of(i, c), size, raster_shape(size, raster))
+    return np.asarray(_on_film(found, i, c, size, scale == "relative", raster) > level)
+
+
+def _on_film(
+    predictions: Predictions, i: int, c: int, size: tuple[int, int], is_relative: bool, raster: int
+) -> FloatMap:
+    """A map on its film, on the scale of the levels; NaN where there is none."""
+    try:
+        grid, inside = to_film(predictions.maps[i, c], predictions.frames[i], size, raster)
+        ends = value_range(grid, inside)
+    except ValueError as error:
+        name = f"{predictions.images[i]}, {predictions.findings.names[c]}"
+        raise PredictionsError(f"{name}: {error} Predict again.") from error
+    if inside is not None:
+        grid = np.where(inside, grid, np.float32(np.nan))
+    if is_relative:
+        low, high = ends or (np.nan, np.nan)
+        grid = np.asarray((grid.astype(np.float64) - low) / (high - low), dtype=np.float32)
+    return grid
 
 
 @dataclass(frozen=True)
@@ -174,18 +241,7 @@ class _Case:
         size = (int(self.sizes[i, 0]), int(self.sizes[i, 1]))
         if isinstance(self.found, Detections):
             return box_mask(self.found.of(i, c), size, raster_shape(size, raster)).astype(np.float32)
-        try:
-            grid, inside = to_film(self.found.maps[i, c], self.found.frames[i], size, raster)
-            ends = value_range(grid, inside)
-        except ValueError as error:
-            name = f"{self.found.images[i]}, {self.found.findings.names[c]}"
-            raise PredictionsError(f"{name}: {error} Predict again.") from error
-        if inside is not None:
-            grid = np.where(inside, grid, np.float32(np.nan))
-        if self.scale == "relative":
-            low, high = ends or (np.nan, np.nan)
-            grid = np.asarray((grid.astype(np.float64) - low) / (high - low), dtype=np.float32)
-        return grid
+        return _on_film(self.found, i, c, size, self.scale == "relative", raster)
 
     def overlap(self, b: int, levels: FloatArray, raster: int) -> Overlap:
         """Counts of the film's masks at the levels (T,) against the union of its boxes."""
@@ -208,8 +264,7 @@ def _case(found: Predictions | Detections, index: Index, masking: Masking, sizes
         fixed = FIXED[found.kind, scale]
     elif sizes is None or sizes.shape != (n, 2):
         raise PredictionsError(f"sizes must be the films' width and height, ({n}, 2), where boxes are measured.")
-    none = np.zeros(0, dtype=np.int64)
-    films = film_positions(Detections(found.images, found.findings, none, none, np.zeros((0, 4)), np.zeros(0)), index)
+    films = film_positions(found, index)
     place = np.full(len(index), -1)
     place[films] = np.arange(n)
     column = np.array([found.findings.index(f) if f in found.findings else -1 for f in index.findings], dtype=np.int64)

@@ -8,7 +8,7 @@ oracle      the same, but the height is chosen on the very boxes it is measured 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
-from cxrlocus.regions.rules import FixedThresholds, PeakComponent
+from cxrlocus.regions.rules import BoxRule, FixedThresholds, PeakComponent
 from cxrlocus.types import POLICIES, BoolArray, Policy
 
 HEIGHTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -28,6 +28,10 @@ HEIGHTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 CHOOSING_IOU = 0.3
 """The height is chosen for the most boxes hit at IoU > .3."""
+
+
+WANG_LEVELS = (FixedThresholds(), "levels 60 and 180 of 255")
+"""The default of the fixed policy: a rule, and what a note says of it."""
 
 
 def boxes_by_policy(
@@ -38,6 +42,8 @@ def boxes_by_policy(
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
     gate: BoolArray | None = None,
+    fixed: tuple[BoxRule, str] = WANG_LEVELS,
+    rule: Callable[[float], BoxRule] = PeakComponent,
 ) -> tuple[Detections, str]:
     """The boxes of predicted maps under a policy, and a note of the heights that were chosen.
 
@@ -48,24 +54,45 @@ def boxes_by_policy(
         seed: of the halves.
         progress: called with the number of films done, once a height.
         gate: (N, C), where False no box is drawn; None draws all.
+        fixed: the rule of the fixed policy, and what the note says of it.
+        rule: from one of ``HEIGHTS`` to a rule, for the policies that choose.
 
     Raises:
         PredictionsError: the policy is unknown.
+        DataError: "validation" of films of a single patient.
     """
     if policy not in POLICIES:
         raise PredictionsError(f"policy must be one of {', '.join(POLICIES)}; got {policy!r}.")
     if policy == "fixed":
-        return find_boxes(predictions, FixedThresholds(), progress, gate=gate), "levels 60 and 180 of 255"
-    by_height = [find_boxes(predictions, PeakComponent(height), progress, gate=gate) for height in HEIGHTS]
+        return find_boxes(predictions, fixed[0], progress, gate=gate), fixed[1]
+    by_height = [find_boxes(predictions, rule(height), progress, gate=gate) for height in HEIGHTS]
     hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
+    chosen = choose(hits, predictions.images, index, policy, seed)
+    told = heights_told(chosen, [f"{height:g}" for height in HEIGHTS], predictions.findings, policy)
+    return _pick(by_height, chosen), told
+
+
+def choose(
+    hits: NDArray[np.int64], images: tuple[str, ...], index: Index, policy: Policy, seed: int
+) -> NDArray[np.int64]:
+    """Which of K candidates serves each film and finding, (N, C): the first of those with the most true boxes hit.
+
+    Args:
+        hits: (K, N, C) true boxes hit under each candidate.
+        images: the N films.
+        index: knows their patients; a film that it does not have stands for its own.
+        policy: "validation" (the other half of the patients chooses) or "oracle" (these films choose).
+        seed: of the halves.
+
+    Raises:
+        DataError: "validation" of films of a single patient.
+    """
     if policy == "oracle":
-        chosen = np.tile(hits.sum(axis=1).argmax(axis=0), (len(predictions), 1))
-    else:
-        patients = [index.records[index.position[i]].patient if i in index.position else i for i in predictions.images]
-        fold = kfold_of_patients(patients, 2, seed=seed)
-        best = np.stack([hits[:, fold != half].sum(axis=1).argmax(axis=0) for half in (0, 1)])
-        chosen = best[fold]
-    return _pick(by_height, chosen), _note(chosen, predictions, policy)
+        return np.tile(hits.sum(axis=1).argmax(axis=0), (len(images), 1))
+    patients = [index.records[index.position[i]].patient if i in index.position else i for i in images]
+    fold = kfold_of_patients(patients, 2, seed=seed)
+    best = np.stack([hits[:, fold != half].sum(axis=1).argmax(axis=0) for half in (0, 1)])
+    return best[fold]
 
 
 def hits_by_film(detections: Detections, index: Index, threshold: float) -> NDArray[np.int64]:
@@ -100,11 +127,9 @@ def _pick(by_height: list[Detections], chosen: NDArray[np.int64]) -> Detections:
     )
 
 
-def _note(chosen: NDArray[np.int64], predictions: Predictions, policy: str) -> str:
-    of_finding = [sorted({HEIGHTS[k] for k in chosen[:, c]}) for c in range(chosen.shape[1])]
-    told = "; ".join(
-        f"{f} {' '.join(f'{h:g}' for h in heights)}"
-        for f, heights in zip(predictions.findings, of_finding, strict=True)
-    )
+def heights_told(chosen: NDArray[np.int64], names: Sequence[str], findings: Iterable[str], policy: Policy) -> str:
+    """A note of what was chosen (N, C) among candidates of these names, and by whose boxes."""
+    of_finding = [" ".join(names[k] for k in sorted(set(column))) for column in chosen.T.tolist()]
+    told = "; ".join(f"{finding} {heights}" for finding, heights in zip(findings, of_finding, strict=True))
     source = "these test boxes" if policy == "oracle" else "the boxes of the other half of the patients"
     return f"heights from {source}: {told}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ class Result:
         n: how many things the value is a mean over (boxes, films).
         source: "ours" for what this software measured, "paper" for a printed number.
         note: what a reader must know beside the number ("uses boxes of other patients", say).
+        detail: what else tells this quantity from others of its name, as "name=value": "tau=0.4", "capped=true",
+            "boxes=one"; "" where nothing does. Like method and policy it is part of a row's identity.
     """
 
     protocol: str
@@ -47,16 +49,37 @@ class Result:
     n: int
     source: Literal["ours", "paper"] = "ours"
     note: str = ""
+    detail: str = ""
+
+
+def named_detail(detail: str) -> dict[str, bool | float | str]:
+    """A Result's ``detail`` by name: a truth value, a number, or a word; empty where there is none.
+
+    Example:
+        >>> named_detail("tau=0.4"), named_detail("capped=true"), named_detail("boxes=one"), named_detail("")
+        ({'tau': 0.4}, {'capped': True}, {'boxes': 'one'}, {})
+    """
+    name, _, text = detail.partition("=")
+    if not text:
+        return {}
+    if text in ("true", "false"):
+        return {name: text == "true"}
+    try:
+        number = float(text)
+    except ValueError:
+        return {name: text}
+    return {name: number if math.isfinite(number) else text}
 
 
 def write_results(path: Path, results: Iterable[Result]) -> None:
     """Write rows as a JSON list of objects; NaN becomes null.
 
+    What ``detail`` says also stands under its own name ("tau": 0.4), so that nobody need take it apart.
+
     Raises:
         PredictionsError: the file cannot be written; one that was there stays as it is.
     """
-    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
-    text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
+    text = "[\n" + ",\n".join(json.dumps(_as_row(r), allow_nan=False) for r in results) + "\n]\n"
     write_text_whole(path, text, PredictionsError)
 
 
@@ -75,6 +98,12 @@ def read_results(path: Path) -> list[Result]:
         raise PredictionsError(f"{path}: not a list of results ({error}). Write it with `evaluate --json`.") from error
 
 
+def _as_row(result: Result) -> dict[str, Any]:
+    row = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(result).items()}
+    return row | {k: v for k, v in named_detail(result.detail).items() if k not in row}
+
+
 def _from_row(row: dict[str, Any]) -> Result:
-    values: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items()}
+    told = set(named_detail(row.get("detail", ""))) - {f.name for f in fields(Result)}
+    values: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items() if k not in told}
     return Result(**values)

@@ -1,17 +1,24 @@
-"""What the protocols share: the name of a run in their rows, true and detected boxes at the index, the draws."""
+"""What the protocols share: the name of a run in their rows, true and detected boxes at the index, draws, AUROC."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, DataError, PredictionsError
+from cxrlocus.metrics.bootstrap import interval, nanmean
+from cxrlocus.metrics.ranking import auroc, weighted_auroc
+from cxrlocus.protocols.result import Result
 from cxrlocus.regions.detections import Detections
-from cxrlocus.types import POLICIES, FloatArray, Policy
+from cxrlocus.types import POLICIES, BoolArray, Findings, FloatArray, Policy
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,22 @@ class FilmBoxes:
         return len(self.film)
 
 
-def film_positions(detections: Detections, index: Index) -> NDArray[np.int64]:
-    """Positions in the index (N,) of the films that the detections are about.
+class Looked(Protocol):
+    """What predictions and detections have in common: the films that were looked at, and for what."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The films' names."""
+        ...
+
+    @property
+    def findings(self) -> Findings:
+        """The vocabulary."""
+        ...
+
+
+def film_positions(detections: Looked, index: Index) -> NDArray[np.int64]:
+    """Positions in the index (N,) of the films that detections or predictions are about.
 
     Raises:
         PredictionsError: a film stands twice, or is not in the index.
@@ -119,3 +140,138 @@ def detected_boxes(detections: Detections, index: Index) -> FilmBoxes:
     film = film_positions(detections, index)[detections.image]
     kept = finding >= 0
     return FilmBoxes(film[kept], finding[kept], detections.xyxy[kept])
+
+
+def boxed_pairs(found: Looked, index: Index) -> BoolArray:
+    """Which films of ``found`` have a true box of which of its findings, (N, C): where accuracy alone needs boxes.
+
+    Raises:
+        PredictionsError: a film stands twice, or is not in the index.
+    """
+    films = film_positions(found, index)
+    pairs = np.zeros((len(found.images), len(found.findings)), dtype=np.bool_)
+    for i, film in enumerate(films.tolist()):
+        for box in index.records[film].boxes:
+            if box.finding in found.findings:
+                pairs[i, found.findings.index(box.finding)] = True
+    return pairs
+
+
+def chosen_rows(detections: Detections, rows: NDArray[np.integer] | BoolArray) -> Detections:
+    """Some of the boxes, in the order of ``rows``, on the same films."""
+    d = detections
+    return Detections(d.images, d.findings, d.image[rows], d.finding[rows], d.xyxy[rows], d.score[rows])
+
+
+def ranks(detections: Detections) -> NDArray[np.int64]:
+    """The rank (K,) of each box among those of its film and finding: 0 has the best score, ties as they stand.
+
+    Example:
+        >>> boxes = [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]]
+        >>> ranks(Detections(("a", "b"), Findings(("Mass",)), [0, 1, 0], [0, 0, 0], boxes, [0.1, 0.5, 0.9])).tolist()
+        [1, 0, 0]
+    """
+    key = detections.image * len(detections.findings) + detections.finding
+    order = np.lexsort((-detections.score, key))
+    first = np.searchsorted(key[order], key[order], side="left")
+    rank = np.empty(len(key), dtype=np.int64)
+    rank[order] = np.arange(len(key)) - first
+    return rank
+
+
+def joined(*parts: str) -> str:
+    """Parts of a note as one; empty ones are left out.
+
+    Example:
+        >>> joined("boxes as given", "", "2 films left out")
+        'boxes as given; 2 films left out'
+    """
+    return "; ".join(part for part in parts if part)
+
+
+def result_row(
+    protocol: str,
+    label: RunLabel,
+    finding: str,
+    quantity: str,
+    values: Sequence[float | FloatArray],
+    n: int,
+    note: str,
+    *,
+    threshold: float = NAN,
+    detail: str = "",
+) -> Result:
+    """A Result of the run that ``label`` names; ``values`` are the value and its interval's ends, ``note`` is whole."""
+    value, lo, hi = (float(v) for v in values)
+    return Result(
+        protocol,
+        label.method,
+        label.variant,
+        label.dataset,
+        finding,
+        quantity,
+        float(threshold),
+        label.policy,
+        value,
+        lo,
+        hi,
+        n,
+        note=note,
+        detail=detail,
+    )
+
+
+def check_prob(prob: ArrayLike | None, found: Looked) -> None:
+    """Check that probabilities stand beside what was found.
+
+    Raises:
+        PredictionsError: ``prob`` is neither None nor (N, C).
+    """
+    shape = (len(found.images), len(found.findings))
+    if prob is not None and np.shape(prob) != shape:
+        raise PredictionsError(f"prob must be (films, findings) = {shape}; got {np.shape(prob)}. Predict again.")
+
+
+def auroc_rows(
+    protocol: str,
+    found: Looked,
+    index: Index,
+    prob: NDArray[np.floating],
+    label: RunLabel,
+    seed: int,
+    resamples: int,
+) -> list[Result]:
+    """Rows of "auroc" for each finding that ``found`` knows, over films whose label of it is known, and their mean.
+
+    Args:
+        protocol: the rows' protocol.
+        found: the films that were looked at; all count, boxed or not.
+        index: labels and patients.
+        prob: (N, C), aligned with ``found``.
+        label: what the rows call the run.
+        seed: of the bootstrap.
+        resamples: of the bootstrap, over the patients of these films.
+
+    Raises:
+        PredictionsError: a film stands twice, or is not in the index.
+        ConfigError: ``seed`` or ``resamples`` is negative.
+    """
+    films = film_positions(found, index)
+    patients, unit = np.unique([index.patients[i] for i in films.tolist()], return_inverse=True)
+    draws = patient_draws(len(patients), resamples, seed)
+    names = [f for f in index.findings if f in found.findings]
+    samples = np.full((1 + len(draws), len(names)), np.nan)
+    score = np.asarray(prob, dtype=np.float64)
+    rows = []
+    for k, finding in enumerate(names):
+        c, mine = index.findings.index(finding), score[:, found.findings.index(finding)]
+        target, known = index.target[films, c], index.known[films, c]
+        samples[0, k] = auroc(target, mine, known)
+        samples[1:, k] = weighted_auroc(target, mine, draws, unit, known)
+        note = joined(label.note, f"{int(target[known].sum())} positive films")
+        values = (samples[0, k], *interval(samples[1:, k]))
+        rows.append(result_row(protocol, label, finding, "auroc", values, int(known.sum()), note))
+    defined = ~np.isnan(samples[0])
+    mean = nanmean(samples[:, defined], axis=1)
+    note = joined(label.note, f"mean of the {int(defined.sum())} findings with positive and negative films")
+    return [*rows, result_row(protocol, label, "mean", "auroc", (mean[0], *interval(mean[1:])), len(films), note)]

@@ -26,8 +26,8 @@ def published_results(protocol: str | None = None) -> list[Result]:
     """Printed numbers on NIH ChestX-ray14 and RSNA, as Results with source "paper" and the citation in their note.
 
     A mean is the printed one where the paper prints it; else it is the mean of the printed row and its note says so;
-    a table of one finding has none. Intervals are NaN (none is printed). ``n`` is the number of boxes of NIH's official
-    list, 0 where a paper does not say how many films a number stands for.
+    a table of one finding, or of some of its paper's findings, has none. Intervals are NaN (none is printed). ``n`` is
+    the number of boxes of NIH's official list, 0 where a paper does not say how many films a number stands for.
 
     Args:
         protocol: only the tables that were measured by it, e.g. "wang2017"; None for all of them.
@@ -58,21 +58,25 @@ def _tables() -> list[dict[str, Any]]:
 
 
 def _results(table: Mapping[str, Any]) -> list[Result]:
-    findings = _VOCABULARIES[table["findings"]]
+    named = table["findings"]
+    findings = _VOCABULARIES[named] if isinstance(named, str) else named
     rows: Mapping[str, Sequence[float]] = table["rows"]
+    # Null: a mean of these findings would be one of nothing in particular.
+    means, has_mean = table["means"] or {}, table["means"] is not None and len(findings) > 1
     out = []
-    for at in dict.fromkeys((*rows, *table["means"])):
+    for at in dict.fromkeys((*rows, *means)):
         values = dict(zip(findings, rows[at], strict=True)) if at in rows else {}
         out += [_result(table, at, finding, value) for finding, value in values.items()]
-        if at in table["means"]:
-            out.append(_result(table, at, "mean", table["means"][at]))
-        elif len(findings) > 1:
+        if at in means:
+            out.append(_result(table, at, "mean", means[at]))
+        elif has_mean:
             out.append(_result(table, at, "mean", math.fsum(values.values()) / len(values), _COMPUTED))
     return out
 
 
 def _result(table: Mapping[str, Any], at: str, finding: str, value: float, remark: str = "") -> Result:
-    all_boxes = finding == "mean" or table["quantity"] == "afp"
+    # Wang et al. count false positives over all boxes, Cai et al. over the finding's own.
+    all_boxes = finding == "mean" or (table["quantity"] == "afp" and table["method"] == "wang2017")
     dataset = table.get("dataset", "nih")
     boxes = sum(BOX_COUNTS.values()) if all_boxes else BOX_COUNTS.get(finding, 0)
     return Result(
@@ -90,4 +94,5 @@ def _result(table: Mapping[str, Any], at: str, finding: str, value: float, remar
         n=0 if table["quantity"] == "auroc" or dataset != "nih" else boxes,
         source="paper",
         note="; ".join(part for part in (table["citation"], table["note"], remark) if part),
+        detail=table.get("detail", ""),
     )
