@@ -44,6 +44,27 @@ def test_convention_boxes_follow_a_planted_marker(height: int, width: int) -> No
     assert len({tuple(a.flatten().tolist()) for a in affine}) == 24
 
 
+def test_convention_boxes_follow_a_film_that_is_shrunk() -> None:
+    # Yao et al. 2018 as printed: a quarter to three quarters of the size, 50 of 512 pixels, 25 degrees.
+    config = Augmentation(**{**STILL, "rotation": 25.0, "shift": 50 / 512}, scale=(0.25, 0.75))
+    images, affine = augment(blobs(192, 192, 115.2, 86.4, 24), seeded(), config)
+    original = Frame.of_size(1000, 1000)
+    for image, inner in zip(images, affine, strict=True):
+        found = original.compose(inner.numpy()).to_pixels(centroid(image))
+        assert np.allclose(found, [[600, 450]], atol=6), found
+    scales = 1 / torch.linalg.det(affine[:, :, :2]).sqrt()
+    assert 0.25 <= float(scales.min()) < 0.35
+    assert 0.65 < float(scales.max()) <= 0.75
+
+
+def test_a_shrunk_film_is_shifted_by_parts_of_the_picture_not_of_itself() -> None:
+    config = Augmentation(**{**STILL, "shift": 0.1}, scale=(0.5, 0.5))
+    _, affine = augment(torch.zeros(400, 1, 4, 4), seeded(), config)
+    # Where the film's middle comes to lie in the new picture: up to a tenth of a side from its middle.
+    middle = torch.linalg.solve(affine[:, :, :2], torch.full((400, 2), 0.5, dtype=torch.float64) - affine[:, :, 2])
+    assert 0.09 < float((middle - 0.5).abs().max()) <= 0.1 + 1e-12
+
+
 def test_grid_equals_torchs_affine_grid() -> None:
     affine = torch.rand(5, 2, 3)
     square = torch.tensor([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # unit square to -1..1
@@ -139,6 +160,9 @@ def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"Augmentation\.border must be"):
         Augmentation(border="reflect")
+    for scale in ((0.0, 1.0), (0.75, 0.25), (1.0, 11.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match=r"Augmentation\.scale must be \(smallest, largest\)"):
+            Augmentation(scale=scale)
     for images in (torch.rand(1, 3, 4, 4), torch.rand(4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="images must be"):
             augment(images, seeded(), Augmentation())

@@ -21,13 +21,15 @@ class Augmentation:
 
     Args:
         rotation: degrees, in [0, 180].
-        shift: part of a side, in [0, 1].
+        shift: part of a side, in [0, 1]; of the film as ``scale`` leaves it.
         zoom: log of the scale, in [0, 1]: 0.1 is 0.90 to 1.11 times.
         brightness: added, in [0, 1].
         contrast: log of the factor around mid-grey, in [0, 1].
         gamma: log of the exponent, in [0, 1].
         flip: probability of a left-right flip, in [0, 1]; 0 by default, because the heart has a side.
         border: what comes in from outside: "zeros" (black) or "border" (the edge repeated).
+        scale: (smallest, largest) of a uniform range of scales in [0.1, 10], on top of ``zoom`` and drawn with it:
+            (0.25, 0.75) shrinks every film.
 
     Raises:
         ValueError: a number is outside its range or ``border`` unknown.
@@ -45,6 +47,7 @@ class Augmentation:
     gamma: float = 0.1
     flip: float = 0.0
     border: Literal["zeros", "border"] = "zeros"
+    scale: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("rotation", "shift", "zoom", "brightness", "contrast", "gamma", "flip"):
@@ -53,6 +56,9 @@ class Augmentation:
                 raise ValueError(f"Augmentation.{name} must be in [0, {top:g}]; got {value}.")
         if self.border not in ("zeros", "border"):
             raise ValueError(f"Augmentation.border must be 'zeros' or 'border'; got {self.border!r}.")
+        low, high = self.scale
+        if not 0.1 <= low <= high <= 10.0:
+            raise ValueError(f"Augmentation.scale must be (smallest, largest) in [0.1, 10]; got {self.scale}.")
 
 
 def augment(images: Tensor, generator: torch.Generator, config: Augmentation) -> tuple[Tensor, Tensor]:
@@ -96,17 +102,19 @@ def _affines(draws: Tensor, aspect: float, config: Augmentation) -> Tensor:
     """New unit square to old: about the centre; rotation in pixels, so that an oblong image is not sheared."""
     spread = draws * 2 - 1
     angle = spread[0] * math.radians(config.rotation)
-    scale = torch.exp(-spread[1] * config.zoom)
+    low, high = config.scale
+    shrunk = low + (high - low) * draws[1]
+    scale = torch.exp(-spread[1] * config.zoom) / shrunk
     mirror = 1.0 - 2.0 * (draws[4] < config.flip).double()
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     linear = torch.stack([cos * mirror, -sin / aspect, sin * aspect * mirror, cos], dim=1).reshape(-1, 2, 2)
     centre = torch.full((2,), 0.5, dtype=torch.float64)
-    moved = centre + config.shift * spread[2:4].T - linear @ centre
+    moved = centre + config.shift * spread[2:4].T / shrunk[:, None] - linear @ centre
     return torch.cat([linear, moved[:, :, None]], dim=2)
 
 
 def _warp(images: Tensor, affine: Tensor, config: Augmentation) -> Tensor:
-    if not (config.rotation or config.shift or config.zoom or config.flip):
+    if not (config.rotation or config.shift or config.zoom or config.flip or config.scale != (1.0, 1.0)):
         return images
     return F.grid_sample(
         images, _grid(affine.to(images), *images.shape[2:]), padding_mode=config.border, align_corners=False

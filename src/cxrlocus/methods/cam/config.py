@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cxrlocus.errors import ConfigError
 from cxrlocus.models.backbones import Stem
+from cxrlocus.models.pools import PoolOptions
 from cxrlocus.training.fit import FitConfig
 from cxrlocus.types import Fit
 
 
 @dataclass(frozen=True)
-class CamConfig(FitConfig):
-    """The classifier; training is FitConfig's.
+class CamConfig(FitConfig, PoolOptions):
+    """The classifier; training is FitConfig's, the pool PoolOptions' (by default the average of each feature).
 
     Args:
         backbone: a timm model that gives a feature grid.
@@ -25,8 +25,6 @@ class CamConfig(FitConfig):
         pretrained: start from timm's own ImageNet weights (needs network); `--init FILE` starts from a local file.
         size: side of the square film, pixels.
         fit: how a film that is not square becomes one.
-        pool: over the feature grid: "average", "max" or "lse".
-        lse_r: sharpness of "lse" (Wang et al. find r = 10 best).
         loss: "bce", or "weighted_bce" (Wang's W-CEL).
         augment: shift, turn, zoom and change the exposure of training films.
         val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
@@ -40,20 +38,17 @@ class CamConfig(FitConfig):
     pretrained: bool = False
     size: int = 512
     fit: Fit = "letterbox"
-    pool: Literal["average", "max", "lse"] = "average"
-    lse_r: float = 10.0
     loss: Literal["bce", "weighted_bce"] = "bce"
     augment: bool = True
     val_fraction: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        PoolOptions.__post_init__(self)
         if not 32 <= self.size <= 4096 or self.size % 32:
             raise ConfigError(f"size must be a multiple of 32 pixels from 32 to 4096; got {self.size}.")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"val_fraction must be in (0, 1); got {self.val_fraction}.")
-        if not 0 < self.lse_r < math.inf:
-            raise ConfigError(f"lse_r must be positive; got {self.lse_r}.")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -89,4 +84,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "lse": {"pool": "lse"},
     "weighted": {"loss": "weighted_bce"},
     "wang2017": {"pool": "lse", "loss": "weighted_bce"},
+    # The pools that came later; POOLS has them all.
+    "lse_lba": {"pool": "lse_lba", "pool_on": "probability", "r0": 5.0},
+    "noisy_or": {"pool": "noisy_or", "pool_on": "probability"},
+    "gm": {"pool": "gm", "pool_on": "probability"},
+    "gm_adaptive": {"pool": "gm_adaptive", "pool_on": "probability"},
+    "pcam": {"pool": "pcam", "pool_on": "logit"},
+    "gated_attention": {"pool": "gated_attention", "pool_on": "logit"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from cxrlocus.methods.cam.config import CamConfig
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
+from cxrlocus.models.pools import pool_options
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -67,7 +69,7 @@ def build(config: CamConfig, findings: int) -> CamNet:
         std=config.std,
         pretrained=config.pretrained,
     )
-    return CamNet(backbone, findings, pool=config.pool, lse_r=config.lse_r)
+    return CamNet(backbone, findings, **asdict(pool_options(config)))
 
 
 def load_cam(folder: Path, info: RunInfo) -> CamLocalizer:

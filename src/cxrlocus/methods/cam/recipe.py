@@ -23,7 +23,7 @@ def train_cam(recipe: Recipe[CamConfig]) -> None:
     torch.manual_seed(recipe.seed)
     net = build(config, len(recipe.index.findings))
     if config.loss == "bce":
-        net.bias.data.copy_(log_odds(train.index.target, train.index.known))
+        net.start_at(log_odds(train.index.target, train.index.known), (config.size // config.stride) ** 2)
     if recipe.init is not None:
         net.backbone.load(recipe.init)
     fit(
@@ -35,6 +35,6 @@ def train_cam(recipe: Recipe[CamConfig]) -> None:
         config,
         folder,
         seed=recipe.seed,
-        head=[net.weight, net.bias],
+        head=[net.weight, net.bias, *net.pooling.parameters()],
         on_step=recipe.on_step,
     )
