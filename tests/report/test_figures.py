@@ -1,5 +1,6 @@
 import base64
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrlocus.metrics.ranking import auroc
+from cxrlocus.report import figures
 from cxrlocus.report.figures import (
+    TALLEST,
     Roc,
     accuracy_figure,
     density,
@@ -18,6 +21,20 @@ from cxrlocus.report.figures import (
     roc_points,
     small_multiples,
 )
+
+
+@contextmanager
+def plain_axes():
+    """The upper ends of the axes of the figures that are drawn within the block."""
+    tops, uri = [], figures._uri
+
+    def seen(figure):
+        tops.extend(axes.get_ylim()[1] for axes in figure.axes)
+        return uri(figure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "_uri", seen)
+        yield tops
 
 
 def svg(uri):
@@ -136,6 +153,25 @@ def test_a_density_of_nothing_of_one_value_and_of_no_share():
         density([-0.1, 0.5], [0.5])
 
 
+def test_controls_stand_back_behind_methods_in_densities():
+    rows = {"IoP": {"info": [0.1, 0.5], "box": [0.2, 0.7]}}
+    plain, muted = (svg(density_figure(rows, controls)) for controls in ((), {"box"}))
+    assert plain.count("stroke-opacity: 0.6") == 0
+    assert muted.count("stroke-opacity: 0.6") > 0
+
+
+def test_a_spike_does_not_flatten_the_other_densities():
+    spread = np.linspace(0, 1, 50)
+    spike = np.append(np.full(49, 0.5), 0.5001)
+    assert density(spike, [0.5]).item() > 100 * TALLEST
+    with plain_axes() as tops:
+        density_figure({"IoP": {"spread": spread, "spike": spike}, "FPR": {"spread": spread}})
+        density_figure({"IoP": {"spread": spread, "spike": spike}}, {"spike"})
+    assert tops[0] == TALLEST
+    assert tops[1] < 2
+    assert tops[2] < 3
+
+
 def test_density_figure_tells_films_and_draws_what_has_no_density_as_a_line():
     panels = {
         "IoP": {"info_mask": [0.1, 0.5, math.nan], "box": [0.2, 0.2]},
@@ -143,8 +179,9 @@ def test_density_figure_tells_films_and_draws_what_has_no_density_as_a_line():
         "FPR": {"info_mask": [], "box": [math.nan]},
     }
     drawn = svg(density_figure(panels, {"box"}))
-    assert "info mask (2, 3 films)" in drawn
-    assert "box (2 films)" in drawn
-    assert "FPR" not in drawn
+    assert "info mask (IoP n = 2, 1 undefined; FNR n = 3; FPR n = 0)" in drawn
+    assert "box (IoP FNR n = 2; FPR n = 0, 1 undefined)" in drawn
+    assert ">FPR<" not in drawn
+    assert "who" not in svg(density_figure({"IoP": {"box": [0.2, 0.4], "who": []}}))
     assert drawn.count("stroke-dasharray") > svg(density_figure(panels)).count("stroke-dasharray")
     assert density_figure({"IoP": {"box": [math.nan]}}) == density_figure({}) == ""

@@ -12,7 +12,8 @@ from PIL import Image
 
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
-from cxrlocus.report.gallery import MAP_COLOUR, Case, cases, choose, missed, spread, tile
+from cxrlocus.report.gallery import Case, cases, choose, missed, spread, tile
+from cxrlocus.report.pictures import MAP_COLOUR
 
 
 def picture(uri):

@@ -5,7 +5,7 @@ from cxrlocus.report.remarks import remarks
 
 
 def said(index, *detections):
-    return " ".join(remarks(index, detections, []))
+    return " ".join(remarks(index, [d.images for d in detections], []))
 
 
 def test_unlabelled_film_settles_whether_normals_are_measured(index):
@@ -22,7 +22,7 @@ def test_labels_without_a_box_are_counted(index):
 def test_films_that_were_not_looked_at_are_counted(index, found):
     fewer = replace(found, images=found.images[:5], image=[], finding=[], xyxy=[], score=[])
     assert "The method did not look at 2 of the 7 films" in said(index, fewer)
-    assert "1 of 2 methods and controls did not look at 2" in said(index, fewer, found)
+    assert "1 of 2 methods did not look at 2" in said(index, fewer, found)
     assert "did not look" not in said(index, found)
 
 

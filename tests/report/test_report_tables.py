@@ -63,6 +63,17 @@ def test_best_is_the_least_where_less_is_better_and_nothing_is_best_alone():
     assert math.isnan(pivot(rows[:1], "afp", 0.3).best[0])
 
 
+def test_details_are_rows_of_their_own_and_the_best_is_among_its_like():
+    rows = [
+        dataclasses.replace(result(method, "mean", value), detail=f"capped={capped}")
+        for method, capped, value in (("cam", "true", 0.1), ("gradcam", "true", 0.2), ("cam", "false", 0.4),
+                                      ("gradcam", "false", 0.3))
+    ]  # fmt: skip
+    table = accuracy_table(rows)
+    assert [row.label for row in table.rows] == [f"{r.method} ({r.detail})" for r in rows]
+    assert [table.is_best(row, 0) for row in table.rows] == [False, True, True, False]
+
+
 def test_policies_and_variants_are_rows_of_their_own():
     rows = [result("cam", "mean", 0.1), result("cam", "mean", 0.2, policy="validation"),
             result("cam", "mean", 0.3, variant="lse")]  # fmt: skip

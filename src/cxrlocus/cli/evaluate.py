@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrlocus.cli.common import add_data, check_file_to_write, load_index, progress_bar, say
-from cxrlocus.errors import PredictionsError
+from cxrlocus.errors import ConfigError, PredictionsError
 
 if TYPE_CHECKING:
     from cxrlocus.data.records import Index
@@ -38,13 +38,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_measure(parser: argparse.ArgumentParser) -> None:
     """How to measure."""
     parser.add_argument(
-        "--protocol", action="append", nargs="+", metavar="P", help="wang2017 (default), infomask2019; may be repeated"
+        "--protocol",
+        action="append",
+        nargs="+",
+        metavar="P",
+        help="wang2017 (default), infomask2019, yao2018, cai2018, kim2021; may be repeated",
     )
     parser.add_argument(
         "--policy",
         choices=("fixed", "validation", "oracle"),
         default="fixed",
         help="of map thresholds: fixed (default), validation (other patients' boxes), oracle (test boxes)",
+    )
+    parser.add_argument(
+        "--criterion",
+        choices=("fpr_fnr", "iop", "dice"),
+        help="protocol infomask2019: what validation and oracle choose a mask's level by: "
+        "the least mean of FPR and FNR (default), the greatest IoP, or the greatest DICE",
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("absolute", "relative"),
+        help="protocol infomask2019: cut maps as they are, or on a scale from their least to their greatest value "
+        "(default: by their kind, logits relative and the rest absolute)",
+    )
+    parser.add_argument(
+        "--raster",
+        type=int,
+        metavar="N",
+        help="protocol infomask2019: cells of a mask along the film's longest side (default 256)",
     )
     parser.add_argument("--split", help="the measured films (default: the split that was predicted, else test)")
     parser.add_argument(
@@ -81,21 +103,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure_asked_for(args: argparse.Namespace) -> Measure:
-    """The Measure that the arguments name."""
+    """The Measure that the arguments name.
+
+    Raises:
+        ConfigError: one of them is not what it may be, or acts on a protocol that is not asked for.
+    """
+    from cxrlocus.protocols.infomask2019 import NAME
     from cxrlocus.study.score import Measure
 
     protocols = tuple(dict.fromkeys(p for group in args.protocol or [["wang2017"]] for p in group))
-    return Measure(protocols, args.policy, args.seed, args.resamples)
+    masks = {k: getattr(args, k) for k in ("criterion", "scale", "raster") if getattr(args, k) is not None}
+    if masks and NAME not in protocols:
+        raise ConfigError(f"--{next(iter(masks))} acts on protocol {NAME} alone; give --protocol {NAME} too.")
+    if "criterion" in masks and args.policy == "fixed":
+        raise ConfigError("--criterion chooses nothing under --policy fixed; give --policy validation or oracle.")
+    return Measure(protocols, args.policy, args.seed, args.resamples, **masks)
 
 
 def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> list[Scored]:
     """Every given prediction scored, then the controls once, on the grid of the first."""
-    from cxrlocus.prediction.store import Predictions, read_predictions
+    from cxrlocus.prediction.store import read_predictions
     from cxrlocus.protocols.boxlist import read_boxes
     from cxrlocus.study.score import score_boxes, score_controls, score_predictions
 
     measure = measure_asked_for(args)
     scored: list[Scored] = []
+    measured: list[Index] = []
     with progress_bar("measuring") as bar:
         for path in paths:
             if path.is_file():
@@ -107,10 +140,11 @@ def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> 
                 index = evaluated_films(whole, split, predictions.images if args.subset else None)
                 tell_missing(predictions.images, index)
                 scored.append(score_predictions(predictions, index, measure, partial(bar, total=len(predictions))))
+            measured.append(index)
         if not args.no_controls:
-            first = scored[0]
-            like = first.predictions if isinstance(first.predictions, Predictions) else first.detections
-            scored += score_controls(index, measure, like)
+            # One of the two there is: maps, or the boxes that came without.
+            like = next(found for found in (scored[0].predictions, scored[0].detections) if found is not None)
+            scored += score_controls(measured[0], measure, like)
     return scored
 
 
@@ -150,6 +184,8 @@ SHOWN = (
     ("accuracy_iou", 0.5, "Accuracy at IoU > .5"),
     ("accuracy_iobb", 0.5, "Accuracy at IoBB > .5"),
     ("afp", 0.3, "False-positive boxes (IoU <= .3) over all boxes"),
+    ("dice", math.nan, "DICE of the probability map and the boxes"),
+    ("dice_mask", math.nan, "DICE of the probability map and the exact masks"),
     ("iop", math.nan, "Pixels: share of the mask inside the boxes (IoP)"),
     ("fpr", math.nan, "Pixels: share of the outside that the mask covers (FPR)"),
     ("fnr", math.nan, "Pixels: share of the boxes that the mask leaves out (FNR)"),

@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
 def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> Path:
     """Write the page of what was scored, with its rows beside it, and return its path."""
+    from cxrlocus.prediction.panels import read_panels
     from cxrlocus.protocols.result import write_results
-    from cxrlocus.report.page import Entry, write_report
+    from cxrlocus.report import Entry, distinct, write_report
     from cxrlocus.training.machine import describe_machine
 
     first = next((one.predictions for one in scored if one.predictions is not None), None)
@@ -56,10 +57,24 @@ def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> 
         "python": platform.python_version(),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    entries = [Entry(one.predictions, one.detections, one.results, one.is_control) for one in scored]
+    # Every path was scored in its order; the controls follow.
+    folders = [*args.predictions, *[None] * (len(scored) - len(args.predictions))]
+    entries = [
+        Entry(
+            one.predictions,
+            one.detections,
+            one.results,
+            one.is_control,
+            one.films,
+            read_panels(folder, one.predictions.meta) if folder and one.predictions is not None else None,
+        )
+        for one, folder in zip(scored, folders, strict=True)
+    ]
+    # Rows are written under the names that the page gives them: two seeds of one method are told apart in both.
+    entries = distinct(entries)
     with progress_bar("drawing the page") as bar:
         bar(0)
         page = write_report(args.out, index=index, entries=entries, about=about)
-    write_results(args.out / "results.json", [row for one in scored for row in one.results])
+    write_results(args.out / "results.json", [row for entry in entries for row in entry.results])
     say(f"rows: {args.out / 'results.json'}; controls: {', '.join(sorted(control_names(scored))) or 'none'}")
     return page

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cxrlocus.data.cache import Films
 from cxrlocus.data.images import film_frame, film_size, read_film, to_square
 from cxrlocus.data.records import Record
 from cxrlocus.errors import ConfigError, ImageError, PredictionsError
 from cxrlocus.files import explained
+from cxrlocus.prediction.panels import FILE, Panels, Shows, choose_pairs, coarse, write_panels
 from cxrlocus.prediction.store import Predictions, PredictionsWriter
 from cxrlocus.types import Explained, FloatArray, Localizer
 
@@ -33,6 +36,7 @@ def predict(
     meta: Mapping[str, Any],
     batch_size: int = BATCH,
     on_film: Callable[[int, int], None] | None = None,
+    boxed: Sequence[tuple[str, str]] = (),
 ) -> int:
     """Write the predictions folder of the readable films; stopped and called again, it goes on.
 
@@ -44,6 +48,8 @@ def predict(
         meta: what to record beside the predictions.
         batch_size: films a forward pass, at least 1.
         on_film: called with (films done, films in all).
+        boxed: (image, finding) of the true boxes. What a localizer ``Shows`` beside its maps is kept for a few of them;
+            the boxes themselves are not looked at.
 
     Returns:
         The number of films predicted.
@@ -83,14 +89,45 @@ def predict(
             if writer is not None:
                 writer.flush()
         if writer is not None:
+            _keep_panels(localizer, films, names, readable, out, boxed, meta)
             writer.finish()
     return len(readable)
 
 
-def explain_pixels(localizer: Localizer, pixels: np.ndarray[Any, np.dtype[np.uint8]], frames: FloatArray) -> Explained:
+def _keep_panels(
+    localizer: Localizer,
+    films: Films,
+    names: Sequence[str],
+    readable: NDArray[np.int64],
+    out: Path,
+    boxed: Sequence[tuple[str, str]],
+    meta: Mapping[str, Any],
+) -> None:
+    """Write the panels of a few boxed films; called once all films are done, so there is nothing to go on from."""
+    pairs = choose_pairs(boxed, names, localizer.findings) if isinstance(localizer, Shows) else []
+    if not (isinstance(localizer, Shows) and pairs):
+        (out / FILE).unlink(missing_ok=True)
+        return
+    position = {name: i for i, name in enumerate(names)}
+    kept: dict[tuple[str, str], NDArray[np.float16]] = {}
+    for image in dict.fromkeys(image for image, _ in pairs):
+        # One film at a time: panels may be as large as the film, and there is one of each kind for every finding.
+        shown = localizer.panels(as_images(films.pixels(readable[[position[image]]])))
+        for finding in (finding for film, finding in pairs if film == image):
+            kept[image, finding] = coarse(shown, localizer.findings.index(finding))
+    values = np.stack([kept[pair] for pair in pairs])
+    panels = Panels(tuple(image for image, _ in pairs), tuple(finding for _, finding in pairs), tuple(shown), values)
+    write_panels(out, panels, meta)
+
+
+def explain_pixels(localizer: Localizer, pixels: NDArray[np.uint8], frames: FloatArray) -> Explained:
     """A localizer's word on films (n, S, S) uint8."""
-    images = torch.from_numpy(pixels).unsqueeze(1).float().div_(255.0)
-    return localizer.explain(images, frames)
+    return localizer.explain(as_images(pixels), frames)
+
+
+def as_images(pixels: NDArray[np.uint8]) -> Tensor:
+    """Films (n, S, S) uint8 as what a localizer takes: (n, 1, S, S) float32 in [0, 1]."""
+    return torch.from_numpy(pixels).unsqueeze(1).float().div_(255.0)
 
 
 def explain_files(localizer: Localizer, paths: Sequence[Path], *, meta: Mapping[str, Any] | None = None) -> Predictions:

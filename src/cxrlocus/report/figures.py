@@ -26,6 +26,9 @@ METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#000000", "#88225
 CONTROL_COLOURS = ("#7F7F7F", "#B08D2E", "#56B4E9", "#CC79A7", "#4D4D4D", "#A6A6A6")
 """Colours that stay apart for colour-blind readers (Okabe and Ito; Tol); dashes tell controls apart a second time."""
 
+MUTED = {"alpha": 0.6, "linewidth": 1.1, "zorder": 1.5}
+"""How controls stand back behind methods."""
+
 DASHES = ((4, 1.6), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.6, 1), (6, 1.2, 1.2, 1.2, 1.2, 1.2), (8, 2))
 
 _STYLE: dict[Any, Any] = {
@@ -54,6 +57,12 @@ _STYLE: dict[Any, Any] = {
 
 WIDTH = 11.6
 """Width of the page's figures in inches of 96 pixels: that of its tables."""
+
+TALLEST = 25
+"""Where densities are cut: a method that is the same on nearly all films would flatten every other."""
+
+ABOVE_METHODS = 1.5
+"""Controls are cut at this multiple of the methods' tallest peak: they say the same of every film, which is a spike."""
 
 FLAT = 1e-9
 """Values that lie within this have no density: they are one value."""
@@ -114,7 +123,7 @@ def accuracy_figure(results: Sequence[Result], quantity: str, label: str, contro
     curves = lines(results, quantity, "mean", controls)
     if not curves:
         return ""
-    with _figure(8.6, 3.5) as figure:
+    with _figure(8.6, max(3.5, 0.6 + 0.17 * len(curves))) as figure:
         axes = figure.add_subplot()
         for line, style in zip(curves, _styles(curves), strict=True):
             axes.plot(line.x, line.y, label=line.label, zorder=2 if line.is_control else 3, **style)
@@ -206,7 +215,7 @@ def roc_figure(curves: Mapping[str, Sequence[Roc]]) -> str:
         if len(labels) > 1:
             keys = [Line2D([], [], color=METHOD_COLOURS[k % len(METHOD_COLOURS)]) for k in range(len(labels))]
             names = [label.replace("_", " ") for label in labels]
-            figure.legend(keys, names, loc="outside upper left", ncols=4)
+            figure.legend(keys, names, loc="outside upper left", ncols=_columns_for(names))
     return _uri(figure)
 
 
@@ -247,18 +256,20 @@ def density_figure(panels: Mapping[str, Mapping[str, ArrayLike]], controls: Coll
     As Fig. 2 of InfoMask (2019), for its IoP, FPR and FNR of films. Values that are all the same are a vertical line.
 
     Args:
-        panels: title of a measure -> label of a method -> its values (n,), a film each; NaN is left out.
-        controls: the labels that are controls.
+        panels: title of a measure -> label of a method -> its values (n,), a film each; NaN is left out, and counted.
+        controls: the labels that are controls, drawn faintly.
     """
     labels = list(dict.fromkeys(label for rows in panels.values() for label in rows))
     labels.sort(key=lambda label: label in controls)
     styles = dict(zip(labels, _styles_of([label in controls for label in labels]), strict=True))
+    for label in set(labels) & set(controls):
+        styles[label] = {**styles[label], **MUTED}
     kept = {t: {k: _defined(v) for k, v in rows.items() if len(_defined(v))} for t, rows in panels.items()}
     kept = {title: rows for title, rows in kept.items() if rows}
     if not kept:
         return ""
-    x = np.linspace(0, 1, 401)
-    with _figure(WIDTH, 3.2) as figure:
+    x = np.linspace(0, 1, 201)
+    with _figure(WIDTH, 3.2 + 0.1 * len(labels)) as figure:
         for k, (title, rows) in enumerate(kept.items()):
             axes = figure.add_subplot(1, len(kept), k + 1)
             for label in (label for label in labels if label in rows):
@@ -270,11 +281,20 @@ def density_figure(panels: Mapping[str, Mapping[str, ArrayLike]], controls: Coll
                     axes.axvline(rows[label][0], label=label, **style)
             axes.set_title(title)
             axes.set_xlim(-0.01, 1.01)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, _top(axes, [label not in controls for label in labels if label in rows]))
         figure.supylabel("density over films", fontsize=9, color="#444")
+        labels = [label for label in labels if any(np.size(rows.get(label, ())) for rows in panels.values())]
         keys = [Line2D([], [], **{**styles[label], "marker": ""}) for label in labels]
-        figure.legend(keys, [_counted(label, kept) for label in labels], loc="outside lower center", ncols=4)
+        told = [_counted(label, panels) for label in labels]
+        figure.legend(keys, told, loc="outside lower center", ncols=_columns_for(told))
     return _uri(figure)
+
+
+def _top(axes: Axes, are_methods: Sequence[bool]) -> float:
+    curves = [line for line, is_method in zip(axes.get_lines(), are_methods, strict=True) if is_method]
+    peaks = [float(np.max(y)) for y in (np.asarray(c.get_ydata()) for c in curves) if len(y) > 2]
+    highest = ABOVE_METHODS * max(peaks) if peaks else math.inf
+    return min(TALLEST, highest, axes.get_ylim()[1])
 
 
 def _defined(values: ArrayLike) -> FloatArray:
@@ -282,11 +302,16 @@ def _defined(values: ArrayLike) -> FloatArray:
     return np.asarray(given[~np.isnan(given)])
 
 
-def _counted(label: str, panels: Mapping[str, Mapping[str, FloatArray]]) -> str:
-    """A method's name with the number of films of each panel, once where they agree."""
-    counts = [len(rows.get(label, ())) for rows in panels.values()]
-    told = f"{counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
-    return f"{label.replace('_', ' ')} ({told} films)"
+def _counted(label: str, panels: Mapping[str, Mapping[str, ArrayLike]]) -> str:
+    """A method's name with how many films each panel is over and in how many it is undefined, once where they agree."""
+    titles: dict[str, list[str]] = {}
+    for title, rows in panels.items():
+        given = np.asarray(rows.get(label, ()), dtype=np.float64).reshape(-1)
+        lost = int(np.isnan(given).sum())
+        told = f"n = {given.size - lost}" + (f", {lost} undefined" if lost else "")
+        titles.setdefault(told, []).append(title)
+    parts = [told if len(titles) == 1 else f"{' '.join(names)} {told}" for told, names in titles.items()]
+    return f"{label.replace('_', ' ')} ({'; '.join(parts)})"
 
 
 def _cells(table: Pivot, finding: str) -> Iterator[tuple[Row, Result]]:
@@ -323,6 +348,11 @@ def _unit_range(axes: Axes, curves: Sequence[Line]) -> None:
 def _thinned(x: FloatArray, y: FloatArray, most: int = 400) -> tuple[FloatArray, FloatArray]:
     keep = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))
     return x[keep], y[keep]
+
+
+def _columns_for(names: Sequence[str]) -> int:
+    """How many columns of a legend fit the figure's width."""
+    return max(1, min(4, 150 // (max(map(len, names)) + 8)))
 
 
 def _across(panels: int) -> int:

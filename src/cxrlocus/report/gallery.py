@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from cxrlocus.data.images import Film, film_size, read_film
 from cxrlocus.data.records import Index, Record
-from cxrlocus.errors import ImageError
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
-from cxrlocus.regions.maps import to_film, value_range
+from cxrlocus.report.pictures import film_extent, film_picture, map_overlay
 from cxrlocus.types import FloatArray
-
-FILM_PIXELS = 384
-"""Longest side of a film on the page."""
-
-MAP_CELLS = 96
-"""Longest side of a map's overlay: maps are coarse and the browser smooths them."""
-
-MAP_COLOUR = (230, 30, 120)
-"""The overlay's one hue; its opacity carries the value."""
-
-MAP_OPACITY = 0.75
 
 
 @dataclass(frozen=True)
@@ -139,20 +121,13 @@ def spread(some: Sequence[Case], findings: Iterable[str], most: int) -> list[Cas
 
 def tile(case: Case, caption: str, record: Record, predictions: Predictions | None) -> Tile:
     """Draw a case; a film that cannot be read becomes a grey tile with the reason."""
-    film, reason, pixels = "", "", None
-    try:
-        pixels = read_film(record.path)
-        film = _jpeg(pixels)
-    except ImageError as error:
-        reason = error.reason
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    width, height = _size(case, record, predictions, pixels)
+    pixels, film, reason = film_picture(record)
+    width, height = film_extent(record, predictions, pixels, np.concatenate([case.truth, case.predicted]))
     prob, overlay, low, high = float("nan"), "", float("nan"), float("nan")
     if predictions is not None and case.finding in predictions.findings and case.image in predictions.images:
         i, c = predictions.images.index(case.image), predictions.findings.index(case.finding)
         prob = float(predictions.prob[i, c])
-        overlay, low, high = _overlay(predictions.maps[i, c], predictions.frames[i], (round(width), round(height)))
+        overlay, low, high = map_overlay(predictions.maps[i, c], predictions.frames[i], (round(width), round(height)))
     return Tile(case, caption, width, height, film, reason, overlay, low, high, prob)
 
 
@@ -169,49 +144,3 @@ def _case(image: str, finding: str, truth: FloatArray, predicted: FloatArray, sc
         return Case(image, finding, truth, predicted, score, float("nan"), touches=False)
     overlap = iou(predicted, truth)
     return Case(image, finding, truth, predicted, score, float(overlap[0].max()), touches=bool(overlap.max() > 0))
-
-
-def _size(case: Case, record: Record, predictions: Predictions | None, pixels: Film | None) -> tuple[float, float]:
-    """The original film's: as predicted on, else as the list says, else the file's own, else what the boxes reach."""
-    if predictions is not None and case.image in predictions.images:
-        width, height = predictions.sizes[predictions.images.index(case.image)].tolist()
-        return float(width), float(height)
-    if pixels is not None or record.size is not None:
-        width, height = film_size(record, (0, 0) if pixels is None else (pixels.shape[1], pixels.shape[0]))
-        return float(width), float(height)
-    reach = float(np.concatenate([case.truth, case.predicted])[:, 2:].max())
-    return reach, reach
-
-
-def _jpeg(pixels: Film) -> str:
-    grey = np.asarray(pixels if pixels.dtype == np.uint8 else np.rint(pixels / 257.0), dtype=np.uint8)
-    scale = min(1.0, FILM_PIXELS / max(grey.shape))
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
-    return _uri(Image.fromarray(small), "jpeg", quality=84)
-
-
-def _overlay(values: NDArray[np.floating], frame: FloatArray, size: tuple[int, int]) -> tuple[str, float, float]:
-    """A map as one hue: opacity is the square of its place in its own range on this film. For the eye, not a number."""
-    raw = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(raw).all():
-        return "", float("nan"), float("nan")
-    grid, inside = to_film(raw, frame, size, MAP_CELLS)
-    found = value_range(grid, inside)
-    if found is None:
-        level = float(grid.flat[0])
-        return "", level, level
-    low, high = found
-    strength = np.clip((grid - low) / (high - low), 0.0, 1.0)
-    if inside is not None:
-        strength = np.where(inside, strength, 0.0)
-    rgba = np.empty((*grid.shape, 4), dtype=np.uint8)
-    rgba[..., :3] = MAP_COLOUR
-    rgba[..., 3] = (255 * MAP_OPACITY * strength**2).round()
-    return _uri(Image.fromarray(rgba), "png", optimize=True), low, high
-
-
-def _uri(image: Image.Image, kind: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

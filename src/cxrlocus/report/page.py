@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,8 +16,10 @@ from cxrlocus.files import explained, write_text_whole
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.result import Result
 from cxrlocus.regions.detections import Detections
+from cxrlocus.report.entries import Entry, distinct
 from cxrlocus.report.figures import Roc, accuracy_figure, roc_figure, small_multiples
 from cxrlocus.report.gallery import Case, Tile, cases, choose, missed, spread, tile
+from cxrlocus.report.masks import masks_section
 from cxrlocus.report.published import published_results
 from cxrlocus.report.remarks import remarks
 from cxrlocus.report.tables import (
@@ -55,6 +56,8 @@ QUANTITIES = {
     "afp": "Average false positives, by IoU",
     "afp_labelled": "Average false positives on films labelled with the finding, by IoU",
     "afp_iobb": "Average false positives, by IoBB",
+    "dice": "DICE of the probability map and the boxes",
+    "dice_mask": "DICE of the probability map and the exact masks",
     "iop": "Pixels: share of the mask inside the boxes (IoP)",
     "fpr": "Pixels: share of the outside that the mask covers (FPR)",
     "fnr": "Pixels: share of the boxes that the mask leaves out (FNR)",
@@ -62,33 +65,10 @@ QUANTITIES = {
     "auroc": "AUROC of the labels",
 }
 
+MASK_QUANTITIES = ("iop", "fpr", "fnr")
+"""Quantities of masks, in the order of InfoMask's Table 1; the page shows them openly, the rest folded."""
+
 _HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one method or control brings to the page.
-
-    Args:
-        predictions: probabilities and maps; None where only boxes are at hand.
-        detections: its boxes.
-        results: what it measured, under one or several policies.
-        is_control: whether it is a control.
-    """
-
-    predictions: Predictions | None
-    detections: Detections
-    results: list[Result]
-    is_control: bool
-
-    @property
-    def label(self) -> str:
-        """Method and variant, as a person reads them."""
-        ours = next((r for r in self.results if r.source == "ours"), None)
-        meta: Mapping[str, Any] = {} if self.predictions is None else self.predictions.meta
-        method = ours.method if ours else str(meta.get("method", "boxes"))
-        variant = ours.variant if ours else str(meta.get("variant", ""))
-        return f"{method} ({variant})" if variant else method
 
 
 @dataclass(frozen=True)
@@ -112,6 +92,15 @@ class Headline:
     def ahead(self) -> bool:
         """Whether the method's value is above the control's."""
         return self.control is not None and self.cell.value > self.control[1].value
+
+
+@dataclass(frozen=True)
+class MaskHeadline:
+    """A method's masks in three numbers (IoP, FPR, FNR) beside those of the control of greatest IoP."""
+
+    row: Row
+    cells: list[Result]
+    control: tuple[Row, list[Result]] | None
 
 
 @dataclass(frozen=True)
@@ -162,8 +151,10 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
     results = [r for entry in entries for r in entry.results]
     controls = frozenset(r.method for entry in entries if entry.is_control for r in entry.results)
     papers = [r for r in published_results() if r.dataset == index.dataset]
-    galleries = [_gallery(e, index) for e in [e for e in entries if not e.is_control][:MOST_GALLERIES]]
+    boxed = [(e, e.detections) for e in entries if not e.is_control and e.detections is not None]
+    galleries = [_gallery(e, found, index) for e, found in boxed[:MOST_GALLERIES]]
     found = [c for c in _columns(results) if c not in SUMMARIES]
+    shown = {QUANTITIES[q] for q in (*MASK_QUANTITIES, "auroc")}
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(
         number=number,
@@ -182,59 +173,79 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
         runs=_runs(entries),
         used=list(dict.fromkeys(r.policy for e in entries if not e.is_control for r in e.results if r.policy)),
         headlines=headlines(_table(results, "accuracy_iou", controls)),
+        mask_headlines=mask_headlines(results, controls),
         main=_table([*results, *(p for p in papers if p.protocol == "wang2017")], "accuracy_iou", controls),
-        others=_sections(results, controls),
+        masks=masks_section(entries, index),
+        mask_tables=_mask_tables([*results, *papers], controls),
+        others=[s for s in _sections(results, controls) if s[0] not in shown],
         published=_sections(papers, ()),
         afps=_table(results, "afp", controls),
         areas=pivot(results, "auroc", controls=controls),
-        curves=accuracy_figure(results, "accuracy_iou", "IoU must exceed", controls),
-        panels=small_multiples(results, "accuracy_iou", "IoU must exceed", found, controls),
+        curves=accuracy_figure(_first_kind(results), "accuracy_iou", "IoU must exceed", controls),
+        panels=small_multiples(_first_kind(results), "accuracy_iou", "IoU must exceed", found, controls),
         rocs=roc_figure(_rocs(entries, index)),
         galleries=galleries,
         remarks=[
-            *remarks(index, [e.detections for e in entries], [(g.label, g.case_count) for g in galleries]),
-            *_hidden(entries),
+            *remarks(
+                index,
+                [e.looked_at for e in entries if not e.is_control and e.looked_at is not None],
+                [(g.label, g.case_count) for g in galleries],
+            ),
+            *_hidden([e for e, _ in boxed]),
+            *_unmeasured(results),
         ],
     )
 
 
-def distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, with a number in the variant of those that claim the name of an earlier one.
-
-    Two trainings of one method differ only by seed or checkpoint, and their numbers must not fall into one row.
-    """
-    values: dict[tuple[object, ...], float] = {}
-    out = []
-    for entry in entries:
-        run, named = 1, entry.results
-        while any(_differ(values.get(_cell_of(r), r.value), r.value) for r in named):
-            run += 1
-            named = [_numbered(r, run) for r in entry.results]
-        values.update((_cell_of(r), r.value) for r in named)
-        out.append(replace(entry, results=named))
-    return out
-
-
 def headlines(table: Pivot) -> list[Headline]:
-    """A headline for each method in a table of accuracies that has a mean."""
+    """A headline for each method in a table of accuracies that has a mean, all by the protocol that stands first."""
     rows = [(row, table.value(row, "mean")) for row in table.rows if row.source != "paper"]
     rated = [(row, cell) for row, cell in rows if cell is not None and not math.isnan(cell.value)]
+    rated = [(r, cell) for r, cell in rated if (r.protocol, r.detail) == (rated[0][0].protocol, rated[0][0].detail)]
     fair = [(row, cell) for row, cell in rated if row.is_control and not row.is_oracle]
     best = max(fair, key=lambda pair: pair[1].value, default=None)
     return [Headline(row, cell, best) for row, cell in rated if not row.is_control]
 
 
-def _cell_of(r: Result) -> tuple[object, ...]:
-    at = None if math.isnan(r.threshold) else r.threshold
-    return (r.protocol, r.method, r.variant, r.policy, r.dataset, r.source, r.finding, r.quantity, at)
+def _first_kind(results: Sequence[Result]) -> list[Result]:
+    """Accuracies of the protocol and detail that stand first: curves of several would cover one another."""
+    boxed = [r for r in results if r.source != "paper" and r.quantity == "accuracy_iou"]
+    return [r for r in boxed if (r.protocol, r.detail) == (boxed[0].protocol, boxed[0].detail)]
 
 
-def _differ(a: float, b: float) -> bool:
-    return a != b and not (math.isnan(a) and math.isnan(b))
+def mask_headlines(results: Sequence[Result], controls: frozenset[str]) -> list[MaskHeadline]:
+    """A headline for each method whose masks were measured; the control beside it has not seen the test boxes."""
+    tables = [pivot([r for r in results if r.source != "paper"], q, controls=controls) for q in MASK_QUANTITIES]
+    rated = []
+    for row in tables[0].rows:
+        like = [[r for r in table.rows if _run_of(r) == _run_of(row)] for table in tables]
+        cells = [table.value(rows[0], "mean") if rows else None for table, rows in zip(tables, like, strict=True)]
+        rated.append((row, [cell for cell in cells if cell is not None]))
+    rated = [(row, cells) for row, cells in rated if len(cells) == len(tables)]
+    fair = [(row, cells) for row, cells in rated if row.is_control and not row.is_oracle]
+    fair = [(row, cells) for row, cells in fair if not math.isnan(cells[0].value)]
+    best = max(fair, key=lambda pair: pair[1][0].value, default=None)
+    return [MaskHeadline(row, cells, best) for row, cells in rated if not row.is_control]
 
 
-def _numbered(result: Result, run: int) -> Result:
-    return replace(result, variant=f"{result.variant} run {run}".strip())
+def _run_of(row: Row) -> tuple[str, ...]:
+    return (row.protocol, row.method, row.variant, row.policy, row.dataset)
+
+
+def _mask_tables(results: Sequence[Result], controls: frozenset[str]) -> list[tuple[str, Pivot]]:
+    """The tables of masks, papers among them, of the findings in which anything was measured."""
+    ours = [r for r in results if r.source != "paper" and r.quantity in MASK_QUANTITIES]
+    there = {r.finding for r in ours if r.n} | set(SUMMARIES)
+    kept = [r for r in results if r.finding in there]
+    return [(QUANTITIES[q], pivot(kept, q, controls=controls)) for q in MASK_QUANTITIES] if ours else []
+
+
+def _unmeasured(results: Sequence[Result]) -> list[str]:
+    """A sentence on the boxed findings of which no mask was measured."""
+    ours = [r for r in results if r.quantity in MASK_QUANTITIES]
+    bare = dict.fromkeys(r.finding for r in ours if not any(s.n for s in ours if s.finding == r.finding))
+    names = ", ".join(name.replace("_", " ") for name in bare if name not in SUMMARIES)
+    return [f"No mask of {names} was measured, though there are boxes: no method here knows them."] if names else []
 
 
 def _columns(results: Sequence[Result]) -> tuple[str, ...]:
@@ -263,7 +274,7 @@ def _runs(entries: Sequence[Entry]) -> list[tuple[str, bool, list[tuple[str, str
 
 
 def _hidden(entries: Sequence[Entry]) -> list[str]:
-    hidden = [e.label for e in entries if not e.is_control][MOST_GALLERIES:]
+    hidden = [e.label for e in entries][MOST_GALLERIES:]
     return [f"The films of {', '.join(hidden)} are not shown; their numbers are."] if hidden else []
 
 
@@ -311,8 +322,8 @@ def _rocs(entries: Sequence[Entry], index: Index) -> dict[str, list[Roc]]:
     return curves
 
 
-def _gallery(entry: Entry, index: Index) -> Gallery:
-    every = cases(index, entry.detections)
+def _gallery(entry: Entry, found: Detections, index: Index) -> Gallery:
+    every = cases(index, found)
     nothing = missed(every)
     findings = []
     for finding in index.findings:

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cxrlocus.data.records import Index
-from cxrlocus.regions.detections import Detections
 
 
-def remarks(index: Index, detections: Sequence[Detections], galleries: Sequence[tuple[str, int]]) -> list[str]:
+def remarks(index: Index, looked_at: Sequence[Sequence[str]], galleries: Sequence[tuple[str, int]]) -> list[str]:
     """Sentences on films left out, truths that are missing, and pictures that are not shown.
 
     Args:
         index: the films.
-        detections: what each method or control found, and on which films it looked.
+        looked_at: names of the films that each method looked at.
         galleries: label and number of cases of each method whose films are shown.
 
     Example:
@@ -27,7 +26,7 @@ def remarks(index: Index, detections: Sequence[Detections], galleries: Sequence[
     """
     said = [
         *_dropped(index),
-        *_not_looked_at(index, detections),
+        *_not_looked_at(index, looked_at),
         *_unboxed(index),
         *_without_boxes(index),
         *_one_class(index),
@@ -54,17 +53,17 @@ def _dropped(index: Index) -> list[str]:
     return [f"{len(index.dropped)} items were left out of the data set: {named}{more}. They are listed below."]
 
 
-def _not_looked_at(index: Index, detections: Sequence[Detections]) -> list[str]:
+def _not_looked_at(index: Index, looked_at: Sequence[Sequence[str]]) -> list[str]:
     said = []
-    counts = Counter(len(set(index.images) - set(d.images)) for d in detections)
+    counts = Counter(len(set(index.images) - set(images)) for images in looked_at)
     for count, methods in sorted(counts.items()):
         if count:
-            who = f"{methods} of {len(detections)} methods and controls" if len(detections) > 1 else "The method"
+            who = f"{methods} of {len(looked_at)} methods" if len(looked_at) > 1 else "The method"
             said.append(
                 f"{who} did not look at {count} of the {len(index)} films. Boxes on them count as missed; "
                 "the AUROC is of the other films."
             )
-    strangers = len({name for d in detections for name in d.images} - set(index.images))
+    strangers = len({name for images in looked_at for name in images} - set(index.images))
     if strangers:
         said.append(f"{strangers} films were predicted on that this data set does not hold; they are not shown.")
     return said

@@ -27,7 +27,7 @@ class Row:
     """One method under one policy: a cell for each column, None where there is no such Result.
 
     Args:
-        protocol, method, variant, policy, dataset, source: as in ``Result``; together they name the row.
+        protocol, method, variant, policy, dataset, source, detail: as in ``Result``; together they name the row.
         note: what all of the row's Results ask a reader to know; what only one of them says stays with that Result.
         is_control: whether the row stands for a control rather than a method.
         cells: one Result or None a column.
@@ -42,11 +42,13 @@ class Row:
     note: str
     is_control: bool
     cells: tuple[Result | None, ...]
+    detail: str = ""
 
     @property
     def label(self) -> str:
-        """Method and variant, as a person reads them."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
+        """Method, variant and detail, as a person reads them."""
+        named = ", ".join(filter(None, (self.variant, self.detail)))
+        return f"{self.method} ({named})" if named else self.method
 
     @property
     def is_oracle(self) -> bool:
@@ -79,15 +81,18 @@ class Pivot:
     @property
     def best(self) -> tuple[float, ...]:
         """A column's best value among the rows that compete; NaN unless there are two of them."""
-        choose = min if self.quantity in LOWER_IS_BETTER else max
-        columns = [[r.cells[k] for r in self.rows if r.competes] for k in range(len(self.columns))]
-        values = [[c.value for c in cells if c is not None and not math.isnan(c.value)] for cells in columns]
-        return tuple(choose(v) if len(v) > 1 else math.nan for v in values)
+        return self._best(self.rows)
 
     def is_best(self, row: Row, k: int) -> bool:
-        """Whether the row's cell in column k is to be set bold."""
-        cell = row.cells[k]
-        return cell is not None and row.competes and cell.value == self.best[k]
+        """Whether the row's cell in column k is to be set bold: the best of its protocol and detail."""
+        cell, like = row.cells[k], [r for r in self.rows if (r.protocol, r.detail) == (row.protocol, row.detail)]
+        return cell is not None and row.competes and cell.value == self._best(like)[k]
+
+    def _best(self, rows: Sequence[Row]) -> tuple[float, ...]:
+        choose = min if self.quantity in LOWER_IS_BETTER else max
+        columns = [[r.cells[k] for r in rows if r.competes] for k in range(len(self.columns))]
+        values = [[c.value for c in cells if c is not None and not math.isnan(c.value)] for cells in columns]
+        return tuple(choose(v) if len(v) > 1 else math.nan for v in values)
 
     def value(self, row: Row, column: str) -> Result | None:
         """A row's Result in the column of that name, None if there is none."""
@@ -119,7 +124,7 @@ def pivot(
     columns = _columns(chosen)
     cells: dict[tuple[str, ...], dict[str, Result]] = {}
     for r in chosen:
-        row = cells.setdefault((r.protocol, r.method, r.variant, r.policy, r.dataset, r.source), {})
+        row = cells.setdefault((r.protocol, r.method, r.variant, r.policy, r.dataset, r.source, r.detail), {})
         if r.finding in row and not _same(row[r.finding].value, r.value):
             raise ValueError(
                 f"results must hold one value of {quantity} for {r.method} {r.variant} ({r.policy}) and {r.finding}; "
@@ -271,6 +276,7 @@ def _row(cells: Mapping[str, Result], columns: Sequence[str], controls: Collecti
         note="; ".join(part for part in said[0] if all(part in parts for parts in said)),
         is_control=any_one.method in controls,
         cells=tuple(cells.get(c) for c in columns),
+        detail=any_one.detail,
     )
 
 
