@@ -221,3 +221,65 @@ def test_reports_of_several_share_one_page(films: Path, pred: Path, tmp_path: Pa
     page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
     assert "by hand" in page
     assert 'src="http' not in page
+
+
+PIXELS = ("--protocol", "infomask2019")
+
+
+def test_choices_of_masks_reach_the_rows(films: Path, pred: Path, tmp_path: Path) -> None:
+    choices = {
+        "plain": ("--policy", "oracle"),
+        "criterion": ("--policy", "oracle", "--criterion", "iop"),
+        "scale": ("--scale", "absolute"),
+        "raster": ("--policy", "oracle", "--raster", 32),
+    }
+    rows = {
+        name: of(measured(pred, "--data", films, *PIXELS, *words, "--no-controls", rows=tmp_path / "r.json")[1],
+                 quantity="fnr")
+        for name, words in choices.items()
+    }  # fmt: skip
+    notes = {name: " ".join(row["note"] for row in some) for name, some in rows.items()}
+    assert "chosen by fpr_fnr on these test boxes" in notes["plain"]
+    assert "chosen by iop on these test boxes" in notes["criterion"]
+    assert "map > 0;" in notes["scale"]
+    assert "of its range" not in notes["scale"]
+    assert [row["value"] for row in rows["raster"]] != [row["value"] for row in rows["plain"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "status"),
+    [
+        (("--criterion", "iop", "--policy", "oracle"), "--criterion acts on protocol infomask2019 alone", 1),
+        (("--raster", 32), "--raster acts on protocol infomask2019 alone; give --protocol infomask2019 too.", 1),
+        ((*PIXELS, "--criterion", "iop"), "--criterion chooses nothing under --policy fixed", 1),
+        ((*PIXELS, "--raster", 0), "raster must be 1 to 4096 cells; got 0.", 1),
+        ((*PIXELS, "--seed", -1), "resamples and seed must not be negative; got 1000 and -1.", 1),
+    ],
+)
+def test_a_choice_that_would_do_nothing_is_told(
+    words: tuple[object, ...], told: str, status: int, films: Path, pred: Path
+) -> None:
+    assert told in cxrlocus("evaluate", pred, "--data", films, *words).only_complaint(status)
+
+
+def test_a_choice_that_is_none_is_a_usage_error(films: Path, pred: Path) -> None:
+    for words in (("--criterion", "iou"), ("--scale", "log"), ("--raster", "fine")):
+        assert cxrlocus("evaluate", pred, "--data", films, *PIXELS, *words).status == 2
+
+
+def test_a_report_on_pixels_alone_tells_seeds_apart_and_shows_masks(films: Path, pred: Path, tmp_path: Path) -> None:
+    p = read_predictions(pred)
+    other = tmp_path / "other"
+    write_predictions(other, replace(p, meta={**p.meta, "seed": 1}, maps=-np.array(p.maps)))
+    boxes = write_csv(tmp_path / "by hand.csv", list(true_boxes(films)))
+    out = tmp_path / "page"
+    cxrlocus("report", pred, other, boxes, "--data", films, "--out", out, *PIXELS, "--resamples", 0).succeeded()
+    rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert {(row["method"], row["variant"]) for row in rows} == {
+        ("cam", "seed 0"), ("cam", "seed 1"), ("by hand", ""), *((name, "") for name in CONTROLS)
+    }  # fmt: skip
+    page = (out / "report.html").read_text(encoding="utf-8")
+    masks = page[page.index('id="masks"') : page.index('id="films"')]
+    for name in ("cam (seed 0)", "cam (seed 1)", "by hand"):
+        assert f"<figcaption><b>{name}</b>" in masks
+    assert {row["protocol"] for row in rows} == {"infomask2019"}

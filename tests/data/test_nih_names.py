@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from miniature import Film, write_lines, write_nih
 from miniature_rsna import MAP, RSNA_FILMS, write_rsna
 
 from cxrlocus.data.nih import load_nih
-from cxrlocus.data.nih_names import MAP_FILES, check_disjoint, nih_patients
+from cxrlocus.data.nih_names import MAP_FILES, LeakWarning, check_disjoint, check_unseen, nih_patients, seen_films
 from cxrlocus.data.records import Dropped, Index, Record
 from cxrlocus.data.rsna import load_rsna
 from cxrlocus.errors import DataError, LeakError
@@ -183,3 +184,110 @@ def test_real_names(tmp_path: Path) -> None:
     with pytest.raises(LeakError, match="patients on both sides"):
         check_disjoint(rsna, nih)
     check_disjoint(rsna, nih.split("train"))
+
+
+NIH_RUN = (("00000001_000.png", "1", "train"), ("00000002_000.png", "2", "val"))
+RSNA_RUN = (("a_0", "1", "train"), ("d_0", "40", "val"))
+UNMAPPED = (("a_0", "a_0", "train"), ("d_0", "d_0", "val"))
+
+
+def learned_from(dataset: str, films: tuple[tuple[str, str, str], ...], **hashes: str) -> Index:
+    records = tuple(Record(image, Path(), patient, part) for image, patient, part in films)
+    return Index(dataset, Path("run"), BOXED8, records, hashes={k.replace("_", "."): v for k, v in hashes.items()})
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "all", ""])
+def test_a_run_of_one_is_refused_films_of_the_other(split: str, tmp_path: Path) -> None:
+    nih, rsna = load_nih(write_nih(tmp_path / "nih", SAME)), load_rsna(write_rsna(tmp_path / "rsna"))
+    with pytest.raises(
+        LeakError, match=r"run and .*nih: 1 patient on both sides: 1 \(a_0, 00000001_007.png\).*--unseen"
+    ):
+        check_unseen(learned_from("rsna", RSNA_RUN), nih, split=split)
+    with pytest.raises(LeakError, match="1 patient on both sides"):
+        check_unseen(learned_from("rsna-normal", RSNA_RUN), nih, split=split)
+    with pytest.raises(LeakError, match=r"2 patients on both sides: 1 \(00000001_000.png, a_0\); 2 "):
+        check_unseen(learned_from("nih", NIH_RUN), rsna, split=split)
+    others = load_nih(write_nih(tmp_path / "others", OTHERS))
+    assert check_unseen(learned_from("rsna", RSNA_RUN), others, split=split) == ""
+
+
+def test_films_that_chose_the_checkpoint_count_between_the_two(tmp_path: Path) -> None:
+    films = load_nih(write_nih(tmp_path / "nih", (Film("00000040_000.png", "40", "test"),)))
+    with pytest.raises(LeakError, match=r"40 \(d_0, 00000040_000.png\)"):
+        check_unseen(learned_from("rsna", RSNA_RUN), films, split="test")
+
+
+def test_without_a_map_it_is_told_and_a_map_elsewhere_settles_it(tmp_path: Path) -> None:
+    nih, run = load_nih(write_nih(tmp_path / "nih", SAME)), learned_from("rsna", UNMAPPED)
+    with pytest.warns(LeakWarning, match=rf"not checked for leakage: .*2 of them .*Give RSNA's {MAP} with --rsna-map"):
+        told = check_unseen(run, nih, split="test")
+    assert told.startswith("not checked for leakage")
+    write_rsna(tmp_path / "rsna")
+    with pytest.raises(LeakError, match=r"1 \(a_0, 00000001_007.png\)"):
+        check_unseen(run, nih, split="test", names=tmp_path / "rsna" / MAP)
+    others = load_nih(write_nih(tmp_path / "others", OTHERS))
+    assert check_unseen(run, others, split="test", names=tmp_path / "rsna" / MAP) == ""
+    (tmp_path / "rsna" / MAP).unlink()
+    with pytest.warns(LeakWarning, match="5 of them are in no map"):
+        check_unseen(learned_from("nih", NIH_RUN), load_rsna(tmp_path / "rsna"), split="all")
+
+
+def test_a_map_that_lacks_films_still_refuses_those_that_it_has(tmp_path: Path) -> None:
+    half = learned_from("rsna", (*RSNA_RUN[:1], *UNMAPPED[1:]))
+    with pytest.raises(LeakError, match="1 patient on both sides"):
+        check_unseen(half, load_nih(write_nih(tmp_path / "nih", SAME)), split="test")
+    with pytest.warns(LeakWarning, match="1 of them are in no map"):
+        check_unseen(half, load_nih(write_nih(tmp_path / "others", OTHERS)), split="test")
+
+
+def test_a_run_that_does_not_list_its_films_is_told_where_it_matters(tmp_path: Path) -> None:
+    nih = load_nih(write_nih(tmp_path / "nih", SAME))
+    with pytest.warns(LeakWarning, match=r"the run does not list its\. Train it again"):
+        check_unseen(learned_from("rsna", ()), nih, split="test")
+    assert check_unseen(learned_from("nih", ()), nih, split="test") == ""
+    assert check_unseen(learned_from("nih", ()), nih, split="val") == ""
+    assert not seen_films(learned_from("nih", ()), nih).any()
+
+
+FIVE = index_of("nih", "a", {1, 2, 3, 4, 5})
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "warned"),
+    [("test", 2, True), ("val", 1, True), ("train", 2, False), ("all", 2, False), ("", 2, False)],
+)
+def test_the_same_data_set_is_a_warning_with_the_count(split: str, count: int, warned: bool) -> None:
+    """Films that chose the checkpoint are val by right, and test films never are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        told = check_unseen(learned_from("nih", NIH_RUN), FIVE, split=split)
+    assert told == f"{count} of 5 films are of patients that the run learned from"
+    assert [w.category for w in caught] == [LeakWarning] * warned
+    assert not warned or "--unseen" in str(caught[0].message)
+
+
+def test_rsnas_own_films_are_known_by_name_with_or_without_the_map(tmp_path: Path) -> None:
+    rsna = load_rsna(write_rsna(tmp_path))
+    assert seen_films(learned_from("rsna", UNMAPPED), rsna).tolist() == [True, False, False, False, True]
+    # With the map the patient's other film is known too.
+    assert seen_films(learned_from("rsna-normal", RSNA_RUN), rsna).tolist() == [True, True, False, False, True]
+
+
+def test_phantoms_are_the_same_by_their_description_and_folders_by_name() -> None:
+    run = (("phantom1", "1", "train"), ("phantom9", "9", "val"))
+    films = index_of("phantom", "a", {1, 2})
+    for mark, seen in (("same", [True, False]), ("other", [False, False])):
+        here = replace(films, hashes={"phantom.json": "same"})
+        assert seen_films(learned_from("phantom", run, phantom_json=mark), here).tolist() == seen
+    assert seen_films(learned_from("mine", run), index_of("mine", "b", {1, 2})).tolist() == [True, False]
+    assert not seen_films(learned_from("mine", run), index_of("yours", "b", {1, 2})).any()
+    assert not seen_films(learned_from("phantom", run), FIVE).any()
+
+
+@given(SETS, SETS)
+def test_what_is_seen_is_exactly_the_shared_patients(a: set[int], b: set[int]) -> None:
+    run = replace(index_of("nih", "run", a), root=Path("run"))
+    films = index_of("rsna", "b", b)
+    assert seen_films(run, films).tolist() == [p in a for p in sorted(b)]
+    rest = films.subset([i for i, p in enumerate(sorted(b)) if p not in a])
+    assert check_unseen(run, rest, split="test") == ""

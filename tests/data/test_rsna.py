@@ -19,7 +19,8 @@ from cxrlocus.data import open_index
 from cxrlocus.data.check import check_dataset
 from cxrlocus.data.images import film_size, read_film
 from cxrlocus.data.nih_names import MAP_FILES
-from cxrlocus.data.rsna import FINDINGS, LABEL_FILE, LIST_FILES, STAGE_1_FILE, load_rsna, write_rsna_split
+from cxrlocus.data.rsna import FINDINGS, LABEL_FILE, STAGE_1_FILE, load_rsna, write_rsna_split
+from cxrlocus.data.splits import LIST_FILES
 from cxrlocus.errors import ConfigError, DataError, LeakError
 
 NOT_NORMAL = "No Lung Opacity / Not Normal"
@@ -224,7 +225,7 @@ def test_lists_that_are_off(tmp_path: Path) -> None:
     write_lines(tmp_path / LISTS["test"], ["b_0", "b_0", "z_9"])
     (tmp_path / LISTS["train"]).write_text("")
     assert reasons(tmp_path) == [
-        (LISTS["val"], "no such file, so no film has that split; write_rsna_split draws one"),
+        (LISTS["val"], "no such file, so no film has that split; `cxrlocus data split` draws them"),
         (LISTS["train"], "names no film, so no film has split 'train'"),
         (f"{LISTS['test']}: b_0", "named more than once; counted once"),
         (f"{LISTS['test']} line 3: z_9", "no label row names this film"),

@@ -9,10 +9,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from miniature import Film, write_folder, write_lines, write_nih
 
+from cxrlocus.data import open_index
 from cxrlocus.data.records import Index, Record
-from cxrlocus.data.splits import hold_out, kfold_of_patients, read_split, select, shuffled_patients, write_split
-from cxrlocus.errors import ConfigError, DataError
+from cxrlocus.data.splits import (
+    draw_split,
+    hold_out,
+    kfold_of_patients,
+    read_split,
+    select,
+    shuffled_patients,
+    split_films,
+    write_lists,
+    write_split,
+)
+from cxrlocus.errors import ConfigError, DataError, LeakError
 from cxrlocus.types import BOXED8
 
 patients = st.lists(st.text(alphabet="abc12", min_size=1, max_size=3), min_size=2, max_size=60).filter(
@@ -153,3 +165,76 @@ def test_select() -> None:
     assert select(index, ["2.png", "0.png"]).images == ("2.png", "0.png")
     with pytest.raises(DataError, match=r"names 2 films that are not here, '7\.png' first"):
         select(index, ["0.png", "7.png", "9.png"])
+
+
+def test_draw_split_by_hand() -> None:
+    """The order of seed 0 is d, a, c, b (above): .25, .5, .75, 1 of the films; .1 is nearest to d, .2 to a."""
+    drawn = draw_split({f"{p}.png": p for p in "abcd"}, seed=0)
+    assert drawn == {"a.png": "test", "b.png": "train", "c.png": "train", "d.png": "val"}
+    with pytest.raises(DataError, match="at least 3 patients; there are 2"):
+        draw_split({"a": "1", "b": "2", "c": "2"}, seed=0)
+
+
+def split_index(owners: str, splits: str) -> Index:
+    """Film i is of patient owners[i]; its split is t(rain), v(al), x (test) or - (none)."""
+    names = {"t": "train", "v": "val", "x": "test", "-": None}
+    films = (Record(f"{i}.png", Path(), p, names[s]) for i, (p, s) in enumerate(zip(owners, splits, strict=True)))
+    return Index("t", Path("films"), BOXED8, tuple(films))
+
+
+@given(st.text("abcdefgh", min_size=6, max_size=40).filter(lambda t: len(set(t)) > 5), seeds)
+def test_a_test_split_stays_and_the_rest_is_drawn(owners: str, seed: int) -> None:
+    index = split_index(owners, "".join("x" if p == owners[0] else "t" for p in owners))
+    drawn = split_films(index, seed=seed)
+    assert {film for film, split in drawn.items() if split == "test"} == set(index.split("test").images)
+    _, val = hold_out(index.split("train"), 0.1, seed=seed)
+    assert {film for film, split in drawn.items() if split == "val"} == set(val.images)
+    assert len(drawn) == len(index)
+
+
+def test_without_a_test_split_all_is_drawn_and_a_drawn_one_stays() -> None:
+    bare = split_index("abcdef", "tttt--")
+    assert split_films(bare, seed=1) == draw_split(dict(zip(bare.images, "abcdef", strict=True)), seed=1)
+    with pytest.raises(DataError, match="films: a split is drawn once, and val is there already"):
+        split_films(split_index("abc", "tvx"), seed=0)
+
+
+def test_a_film_in_no_list_of_a_test_patient_stays_in_none() -> None:
+    drawn = split_films(split_index("aabcd", "x-ttt"), seed=0)
+    assert drawn["0.png"] == "test"
+    assert set(drawn) == {"0.png", "2.png", "3.png", "4.png"}
+
+
+@pytest.mark.parametrize("layout", ["nih", "folder"])
+def test_drawn_lists_are_picked_up_by_every_layout(layout: str, tmp_path: Path) -> None:
+    films = [Film(f"{p}_{k}.png", str(p), "test" if p > 9 else "train") for p in range(1, 13) for k in range(2)]
+    root = {"nih": write_nih, "folder": write_folder}[layout](tmp_path / "films", films)
+    before = open_index(root)
+    drawn = split_films(before, seed=0)
+    lists = {film: split for film, split in drawn.items() if layout == "folder" or split != "test"}
+    hashes = write_lists(root, lists)
+    index = open_index(root)
+    assert {r.image: r.split for r in index.records} == drawn
+    assert Counter(drawn.values()) == {"train": 16, "val": 2, "test": 6}
+    assert {name: index.hashes[name] for name in hashes} == hashes
+    (told,) = index.dropped
+    assert told.item == {"nih": "train_val_list.txt", "folder": "labels.csv: column split"}[layout]
+    assert told.reason == "not read: train_list.txt is there too"
+    with pytest.raises(DataError, match=r"train_list\.txt: a split is drawn once"):
+        write_lists(root, lists)
+
+
+def test_lists_that_lack_a_film_or_each_other_are_told(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "films")
+    write_lines(root / "train_list.txt", ["a_0.png", "a_1.png", "z.png"])
+    index = open_index(root)
+    assert [r.split for r in index.records] == ["train", "train", None, None, None]
+    assert [(d.item, d.reason) for d in index.dropped] == [
+        ("labels.csv: column split", "not read: train_list.txt is there too"),
+        ("train_list.txt line 3: z.png", "no label row names this film"),
+        ("val_list.txt", "no such file, so no film has split 'val'"),
+        ("test_list.txt", "no such file, so no film has split 'test'"),
+    ]
+    write_lines(root / "val_list.txt", ["a_1.png"])
+    with pytest.raises(LeakError, match=r"val_list.txt line 1: 'a_1.png' is in train_list.txt too"):
+        open_index(root)

@@ -17,11 +17,20 @@ from cxrlocus.training.run import RunInfo, open_run
 from cxrlocus.types import Frame
 
 TINY: Mapping[str, Mapping[str, str]] = {
+    "cai2018": {
+        "backbone": "test_resnet", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005",
+        "msa_epochs": "1", "joint_epochs": "1", "mine_epochs": "1", "steps": "2", "msa_last": "8", "msa_before": "4",
+    },
     "cam": {
         "backbone": "test_resnet", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005",
     },
     "infomask2019": {
         "finding": "all", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.001",
+        "norm": "none",
+    },
+    "yao2018": {
+        "size": "64", "resolution": "16", "lowest": "4", "epochs": "2", "batch_size": "8", "precision": "fp32",
+        "lr": "0.005",
     },
 }  # fmt: skip
 """Options of a training of seconds, by method; they stand over the preset "demo"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,3 +141,36 @@ def test_logits_that_are_not_finite_are_an_error(planted: Index, fabric: Fabric)
     part: Part = SimpleNamespace(index=planted.subset([0, 1]), loader=OneBatch())  # type: ignore[assignment]  # a stand-in
     with pytest.raises(CxrlocusError, match="logits are not finite on the validation films"):
         validator(fabric, Broken(), part)()  # type: ignore[arg-type]  # a stand-in
+
+
+def test_accuracy_is_the_share_that_one_half_calls_rightly_over_known_labels(planted: Index, fabric: Fabric) -> None:
+    """First finding: 1 of 2 known right; second: 2 of 3; third: none known. (1/2 + 2/3) / 2."""
+    target = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0]])
+    known = torch.tensor([[True, True, False], [True, True, False], [False, True, False]])
+    logits = torch.tensor([[2.0, 0.1, 1.0], [0.0, -3.0, 1.0], [9.0, -0.1, 1.0]])
+
+    class Said(torch.nn.Module):
+        backbone = staticmethod(lambda images: images)
+
+        def classify(self, features: torch.Tensor) -> torch.Tensor:
+            return logits
+
+    class OneBatch:
+        def batches(self, _epoch: int) -> Iterator[Batch]:
+            yield Batch(torch.zeros(3, 1, 8, 8), target.float(), known, torch.arange(3))
+
+    index = SimpleNamespace(target=target.numpy().astype(np.uint8), known=known.numpy())
+    part: Part = SimpleNamespace(index=index, loader=OneBatch())  # type: ignore[assignment]  # a stand-in
+    figures = validator(fabric, Said(), part)()  # type: ignore[arg-type]  # a stand-in
+    assert figures["accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # Only the second finding has both classes: its positives are at .1 and -.1, its negative at -3.
+    assert figures["auroc"] == 1.0
+
+
+def test_the_films_learned_from_are_listed(planted: Index, tmp_path: Path, cache: Path, fabric: Fabric) -> None:
+    train, val = training_parts(recipe(planted.split("train"), tmp_path, cache, fabric))
+    with (tmp_path / "films.csv").open(newline="", encoding="utf-8") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert rows == [
+        (r.image, r.patient, part) for part, one in (("train", train), ("val", val)) for r in one.index.records
+    ]

@@ -218,6 +218,22 @@ def test_the_number_of_parameters_is_told_in_training(
     assert words[-1].endswith("0.70 M parameters")
 
 
+def test_batch_normalization_is_learned_and_kept(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path, films: torch.Tensor
+) -> None:
+    folder = contract.train_tiny(
+        "infomask2019", planted, tmp_path / "run", cache, fabric, finding="Mass", norm="batch", size="32", epochs="1"
+    )
+    kept = load_file(folder / "base" / "weights.safetensors")
+    means = [value for name, value in kept.items() if name.endswith("running_mean")]
+    assert len(means) == 9
+    assert all(float(mean.abs().max()) > 0 for mean in means)
+    localizer, _ = load_run(folder)
+    alone = torch.cat([localizer.explain(film[None], frames(1)).maps for film in films[:3]])
+    together = localizer.explain(films[:3], frames(3)).maps
+    torch.testing.assert_close(alone, together)
+
+
 def test_maps_may_be_averaged_over_blocks(runs: dict[str, Path], films: torch.Tensor) -> None:
     localizer, _ = load_run(runs["infomask2019"])
     assert isinstance(localizer, InfoMaskLocalizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,3 +114,15 @@ def test_another_study_does_not_go_on_in_its_folder(films: Path, decoded: Path, 
     cxrlocus(*words, "--set", "epochs=1").succeeded()
     line = cxrlocus(*words, "--set", "epochs=2").complaint()
     assert "holds a study with another options" in line
+
+
+def test_an_option_may_be_of_one_variant(films: Path, decoded: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(STUDIES, "wang2017", (Row("cam"), Row("cam", "max")))
+    words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
+    assert "--set nope.epochs: must name a variant of max" in cxrlocus(*words, "--set", "nope.epochs=1").complaint()
+    cxrlocus(*words, "--set", "epochs=2", "--set", "max.epochs=1").succeeded()
+    runs = tmp_path / "s" / "wang2017" / "runs"
+    told = {
+        p.name: json.loads((p / "run.json").read_text(encoding="utf-8"))["config"]["epochs"] for p in runs.iterdir()
+    }
+    assert told == {"cam-seed0": 2, "cam-max-seed0": 1}

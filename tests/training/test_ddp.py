@@ -30,7 +30,7 @@ def start(root: Path, run: Path, cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60.0) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         if process.poll() is not None or time.monotonic() > end:
@@ -45,7 +45,7 @@ def test_two_processes_train_stop_on_ctrl_c_and_go_on(planted_root: Path, cache:
     wait_for(base / "log.jsonl", process)
     # Ctrl-C in a terminal goes to all processes of the group.
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
     assert "stopped; run the same command again to go on" in said
     assert "Traceback" not in said

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, CxrlocusError
 from cxrlocus.training import checkpoint
-from cxrlocus.training.fit import FitConfig, make_optimizer, rate_factor, set_lr
+from cxrlocus.training.fit import Finals, FitConfig, make_optimizer, rate_factor, set_lr
 
 QUICK = FitConfig(epochs=2, batch_size=8, lr=1e-2, precision="fp32")
 
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_is_an_error(fabric: Fabric, planted: Index, c
 
 
 def test_a_figure_of_no_known_direction_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(ConfigError, match="select must be auroc or val_loss; got 'dice'"):
+    with pytest.raises(ConfigError, match="select must be one of auroc, accuracy, val_loss; got 'dice'"):
         FitConfig(select="dice")
 
 
@@ -218,3 +218,71 @@ def test_the_rate_is_a_share_of_its_peak(steps: int, warmup: float, schedule: st
 def test_options_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^{name} must be .*; got "):
         FitConfig(**{name: value})  # type: ignore[arg-type]  # wrong on purpose
+
+
+class Noting(tiny.Figures):
+    """Figures given beforehand, and the weights that they were said of."""
+
+    def __init__(self, net: torch.nn.Module, *values: float) -> None:
+        super().__init__(*values)
+        self.net, self.seen = net, list[dict[str, torch.Tensor]]()
+
+    def __call__(self) -> dict[str, float]:
+        self.seen.append({k: v.clone() for k, v in self.net.state_dict().items()})
+        return dict(super().__call__())
+
+    def epoch(self) -> int:
+        """Of which epoch the network's weights are."""
+        now = self.net.state_dict()
+        return next(i for i, one in enumerate(self.seen) if all(torch.equal(one[k], now[k]) for k in now))
+
+
+@pytest.mark.parametrize(
+    ("figures", "scores", "count", "finalists", "best"),
+    [
+        ((0.6, 0.8, 0.7, 0.5), {1: 0.1, 2: 0.3}, 2, [1, 2], 2),
+        ((0.6, 0.8, 0.7, 0.5), {1: 0.3, 2: 0.1}, 2, [1, 2], 1),
+        ((0.6, 0.8, 0.7, 0.5), {1: -9.0}, 1, [1], 1),
+        ((0.6, 0.8, 0.7, 0.5), {0: 0.5, 1: 0.4, 2: 0.3, 3: 0.9}, 9, [1, 2, 0, 3], 3),
+        ((0.7, 0.7, 0.7, 0.7), {0: 0.1, 1: 0.2}, 2, [0, 1], 1),
+        ((math.nan, 0.1, math.nan, 0.2), {3: 0.1, 1: 0.1, 0: 0.4}, 3, [3, 1, 0], 0),
+        ((0.6, 0.8, 0.7, 0.5), {1: math.nan, 2: -3.0}, 2, [1, 2], 2),
+        ((0.6, 0.8, 0.7, 0.5), {1: 0.2, 2: 0.2}, 2, [1, 2], 1),
+    ],
+)
+def test_of_the_best_epochs_the_one_with_the_best_score_is_kept(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path,
+    figures: tuple[float, ...], scores: dict[int, float], count: int, finalists: list[int], best: int,
+) -> None:  # fmt: skip
+    net, asked = tiny.make_net(), list[int]()
+    noting = Noting(net, *figures)
+
+    def score() -> float:
+        asked.append(noting.epoch())
+        return scores[asked[-1]]
+
+    config = FitConfig(epochs=4, batch_size=16, lr=1e-2, precision="fp32")
+    progress = tiny.train(
+        fabric, net, tiny.make_loader(planted, cache), tmp_path, config, validate=noting, finals=Finals(count, score)
+    )
+    assert asked == finalists
+    assert progress.best_epoch == best
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(kept[k], v) for k, v in noting.seen[best].items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "manifest.json", "weights.safetensors"]
+    told = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["progress"]["finalists"]
+    assert [one["epoch"] for one in told] == finalists
+    assert [one.get("score") for one in told] == [None if math.isnan(scores[e]) else scores[e] for e in finalists]
+
+
+def test_while_it_trains_only_the_finalists_and_the_last_weights_are_on_disk(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path
+) -> None:
+    counts: list[int] = []
+    config = FitConfig(epochs=5, batch_size=48, lr=1e-2, precision="fp32")
+    tiny.train(
+        fabric, tiny.make_net(), tiny.make_loader(planted, cache, batch_size=48), tmp_path, config,
+        on_step=lambda *_: counts.append(len(list((tmp_path / "finalists").glob("*")))),
+        finals=Finals(2, lambda: 0.0),
+    )  # fmt: skip
+    assert counts == [0, 1, 2, 3, 3]

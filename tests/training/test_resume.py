@@ -11,7 +11,8 @@ import pytest
 import tiny
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cxrlocus.data.loader import Loader
@@ -20,7 +21,7 @@ from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import RunError
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
-from cxrlocus.training.fit import FitConfig
+from cxrlocus.training.fit import Finals, FitConfig
 from cxrlocus.training.interrupt import Interrupt
 
 STEPS = 5
@@ -163,3 +164,64 @@ def test_a_stage_killed_between_its_log_and_its_checkpoint_logs_the_epoch_once(
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["epoch"] for row in rows] == list(range(CONFIG.epochs))
     assert all("seconds" in row for row in rows)
+
+
+@pytest.mark.parametrize("steps", [(7,), (3, 9, 14)], ids=["mid-epoch", "thrice"])
+def test_finalists_survive_a_stop(fabric: Fabric, loader: Loader, tmp_path: Path, steps: tuple[int, ...]) -> None:
+    values = (0.7, 0.6, 0.5)
+
+    def go(folder: Path, seed: int, stop: int | None) -> None:
+        net, done = tiny.make_net(seed), 0
+        if (folder / "log.jsonl").is_file():
+            done = len(log_without_times(folder))
+        tiny.train(
+            fabric, net, loader, folder, CONFIG, validate=tiny.Figures(*values[done:]),
+            on_step=tiny.stop_after(stop) if stop else None,
+            finals=Finals(2, lambda: float(net.head.weight.detach().sum())),
+        )  # fmt: skip
+
+    go(tmp_path / "straight", 0, None)
+    for k, step in enumerate(steps):
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "stopped", k, step)
+    go(tmp_path / "stopped", 77, None)
+    assert same(weights(tmp_path / "straight"), weights(tmp_path / "stopped"))
+    manifests = [(tmp_path / name / "manifest.json").read_bytes() for name in ("straight", "stopped")]
+    assert manifests[0] == manifests[1]
+
+
+def test_a_stage_stopped_while_its_finalists_are_scored_goes_on_there(
+    fabric: Fabric, loader: Loader, tmp_path: Path
+) -> None:
+    scored: list[int] = []
+
+    def score() -> float:
+        scored.append(1)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return -float(len(scored))
+
+    finals = Finals(3, score)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path, CONFIG, finals=finals)
+    assert not (tmp_path / "manifest.json").exists()
+    steps: list[int] = []
+    progress = tiny.train(
+        fabric, tiny.make_net(9), loader, tmp_path, CONFIG, on_step=lambda d, *_: steps.append(d), finals=finals
+    )
+    assert (steps, len(scored)) == ([], 5)
+    # The figures rise, so the last epoch is scored first, and each score is below the one before.
+    assert progress.best_epoch == 2
+
+
+def test_what_was_saved_before_there_were_finalists_goes_on(fabric: Fabric, loader: Loader, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(fabric, tiny.make_net(), loader, tmp_path / "a", CONFIG, on_step=tiny.stop_after(7))
+    path = tmp_path / "a" / "resume.safetensors"
+    with safe_open(path, "pt") as file:
+        header, tensors = json.loads(file.metadata()["resume"]), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    del header["progress"]["finalists"]
+    save_file(tensors, path, metadata={"resume": json.dumps(header)})
+    tiny.train(fabric, tiny.make_net(9), loader, tmp_path / "a", CONFIG, validate=tiny.Figures(0.6, 0.7, 0.8))
+    tiny.train(fabric, tiny.make_net(), loader, tmp_path / "b", CONFIG)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))

@@ -15,7 +15,7 @@ from cxrlocus.data.loader import Loader
 from cxrlocus.data.records import Index
 from cxrlocus.data.transforms import Augmentation
 from cxrlocus.functional.losses import masked_bce
-from cxrlocus.training.fit import FitConfig, OnStep, Progress, fit
+from cxrlocus.training.fit import Finals, FitConfig, OnStep, Progress, fit
 from cxrlocus.types import Batch
 
 SIZE = 32
@@ -86,7 +86,10 @@ def train(
     on_step: OnStep | None = None,
     head: tuple[nn.Parameter, ...] = (),
     seed: int = 11,
+    finals: Finals | None = None,
 ) -> Progress:
     figures = validate or Figures(0.5, 0.6, 0.7, 0.8, 0.9)
     objective = TinyObjective(net)
-    return fit(fabric, objective, net, loader, figures, config, folder, seed=seed, head=head, on_step=on_step)
+    return fit(
+        fabric, objective, net, loader, figures, config, folder, seed=seed, head=head, on_step=on_step, finals=finals
+    )

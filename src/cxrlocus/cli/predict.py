@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data(parser, required=False)
     parser.add_argument("--split", default="test", help="with --data: train, val, test or all (default test)")
+    parser.add_argument(
+        "--unseen", action="store_true", help="with --data: leave out the films of patients that the run learned from"
+    )
+    parser.add_argument(
+        "--rsna-map", type=Path, metavar="FILE",
+        help="RSNA's map to NIH's film names, where a run or data set of RSNA lacks it: shows films shared with NIH",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="PRED", help="predictions folder")
     parser.add_argument(
         "--maps", default="", metavar="KIND", help="gradcam, gradcam++ or layercam instead of the method's own maps"
@@ -59,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.layer and not args.maps:
         raise ConfigError("--layer says where --maps looks; give --maps gradcam, or leave it out.")
+    if args.unseen and not args.data:
+        raise ConfigError("--unseen is told by a data set's patients; give --data ROOT, or leave it out.")
     if not 0 <= args.min_prob <= 1:
         raise ConfigError(f"--min-prob must be in [0, 1]; got {args.min_prob}.")
     check_folder_to_write(args.out)
@@ -66,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
     with progress_bars() as bars:
         films = predict_run(
             args.run_folder, index, args.out, split=args.split if args.data else "", cache=cache_folder(args),
-            bars=bars, maps=args.maps, layer=args.layer, batch=args.batch,
+            bars=bars, maps=args.maps, layer=args.layer, batch=args.batch, unseen=args.unseen, names=args.rsna_map,
         )  # fmt: skip
+    if args.unseen:
+        say(f"{len(index) - len(films.readable)} films of patients that the run learned from left out")
     list_dropped(films.unreadable, "films could not be read")
     say(f"predicted: {args.out} ({int(films.readable.sum())} films)")
     if args.boxes:

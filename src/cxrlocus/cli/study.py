@@ -23,12 +23,18 @@ EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("paper", metavar="PAPER", help="wang2017, or all")
+    parser.add_argument("paper", metavar="PAPER", help="wang2017, infomask2019, or all")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; a second call goes on in it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="runs of each row (default 0 1 2)")
     parser.add_argument("--preset", default="paper", metavar="P", help="of the training: paper (default), cpu, demo")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one option; may be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one option, of all rows or (VARIANT.NAME=VALUE) of one variant; may be repeated",
+    )
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="safetensors weights of the backbone")
     parser.add_argument("--policy", choices=("fixed", "validation", "oracle"), default="fixed")
     parser.add_argument("--split", default="test", help="the measured films (default test)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cxrlocus.data.records import SPLITS, Dropped, Index, Record, TruthBox
+from cxrlocus.data.splits import LIST_FILES, read_lists
 from cxrlocus.data.tables import Table, check_root, plain_name, read_boxes, read_table
 from cxrlocus.errors import DataError
 from cxrlocus.types import Findings
@@ -46,8 +47,9 @@ def load_folder(
     ``labels.csv`` has a column ``image`` (a path below ``root/images`` or below ``root``), optionally ``patient`` and
     ``split`` (train, val, test or empty); every other column is a finding: 1 present, 0 absent, -1 or empty unknown.
     ``boxes.csv``, where there is one, has ``image, finding, x, y, w, h`` in the film's own pixels, x and y the top left
-    corner. A film without a patient is its own patient. Whether a box ends within its film is known only once the film
-    is read: ``cxrlocus data check`` says it. The data set's name is the folder's.
+    corner. Where ``train_list.txt`` is, splits come from it, ``val_list.txt`` and ``test_list.txt``, one ``image`` a
+    line, not from the column. A film without a patient is its own patient. Whether a box ends within its film is known
+    only once the film is read: ``cxrlocus data check`` says it. The data set's name is the folder's.
 
     Args:
         root: the folder.
@@ -74,9 +76,12 @@ def load_folder(
         )
     _list_strays(files, paths, images, table, dropped)
     hashes = {labels_csv: table.sha256}
+    splits = _splits(root, rows, table, hashes, dropped)
     boxes = _boxes(root / boxes_csv, paths, findings, hashes, dropped)
     records = tuple(
-        Record(image, Path(files[below]), row.patient, row.split, row.positive, row.unknown, boxes.get(image, ()))
+        Record(
+            image, Path(files[below]), row.patient, splits.get(image), row.positive, row.unknown, boxes.get(image, ())
+        )
         for image, row in rows.items()
         if (below := paths.get(image))
     )
@@ -148,6 +153,17 @@ def _split(table: Table, line: int, cell: str) -> str | None:
         rule = f"split must be {', '.join(SPLITS)} or empty"
         raise DataError(f"{table.path} line {line}: {rule}; got {cell[:60]!r}. Correct it.")
     return cell or None
+
+
+def _splits(
+    root: Path, rows: Mapping[str, _Row], table: Table, hashes: dict[str, str], dropped: list[Dropped]
+) -> Mapping[str, str | None]:
+    """Film -> split: of the lists that were drawn, or else of the table."""
+    if not (root / LIST_FILES["train"]).exists():
+        return {image: row.split for image, row in rows.items()}
+    if any(row.split for row in rows.values()):
+        dropped.append(Dropped(f"{table.path.name}: column split", f"not read: {LIST_FILES['train']} is there too"))
+    return read_lists(root, LIST_FILES, rows, hashes, dropped)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, str]]:

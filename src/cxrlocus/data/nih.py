@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from cxrlocus.data.records import Dropped, Index, Record, TruthBox
-from cxrlocus.data.tables import Table, check_root, read_boxes, read_list, read_table
-from cxrlocus.errors import DataError, LeakError
+from cxrlocus.data.splits import LIST_FILES as DRAWN
+from cxrlocus.data.splits import read_lists
+from cxrlocus.data.tables import Table, check_root, read_boxes, read_table
+from cxrlocus.errors import DataError
 from cxrlocus.types import BOXED8, NIH14, Findings
 
 LABEL_FILES = {"v2020": "Data_Entry_2017_v2020.csv", "2017": "Data_Entry_2017.csv"}
@@ -48,9 +50,10 @@ def load_nih(root: Path, *, labels: Literal["auto", "2017", "v2020"] = "auto") -
 
     Needs ``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv`` and films in ``images/``, ``images_001/images/`` and
     so on; takes ``train_val_list.txt`` (split "train"), ``test_list.txt`` ("test") and ``BBox_List_2017.csv`` where
-    they are. A finding that a film's label does not name is negative; an empty label cell makes all of them unknown.
-    Boxes are in the 1024 x 1024 frame. A folder with ``phantom.json`` is the data set "phantom", any other "nih". Films
-    come in the order of the label file.
+    they are. Where ``train_list.txt`` is, it and ``val_list.txt`` stand in for ``train_val_list.txt``. A finding that a
+    film's label does not name is negative; an empty label cell makes all of them unknown. Boxes are in the 1024 x 1024
+    frame. A folder with ``phantom.json`` is the data set "phantom", any other "nih". Films come in the order of the
+    label file.
 
     Args:
         root: the folder.
@@ -69,8 +72,10 @@ def load_nih(root: Path, *, labels: Literal["auto", "2017", "v2020"] = "auto") -
     rows = _label_rows(table, findings)
     files = _films(root, dropped)
     hashes = {table.path.name: table.sha256} | phantom_hash
-    splits = _splits(root, rows, hashes, dropped)
-    _list_rows_without_file(rows, files, splits, table, dropped)
+    lists = _lists(root, dropped)
+    splits = read_lists(root, lists, rows, hashes, dropped)
+    listed = {image: lists[split] for image, split in splits.items()}
+    _list_rows_without_file(rows, files, listed, table, dropped)
     strays = [path for image, path in files.items() if image not in rows]
     dropped.extend(Dropped(_below(root, path), f"no row in {table.path.name}") for path in strays)
     here = [image for image in rows if image in files]
@@ -180,37 +185,25 @@ def _image_folders(root: Path) -> Iterator[Path]:
                 yield place
 
 
-def _splits(root: Path, rows: Mapping[str, _Row], hashes: dict[str, str], dropped: list[Dropped]) -> dict[str, str]:
-    """Film -> split, from the official lists; adds their hashes."""
-    splits: dict[str, str] = {}
-    for split, name in LIST_FILES.items():
-        if not (root / name).exists():
-            dropped.append(Dropped(name, f"no such file, so no film has split {split!r}"))
-            continue
-        lines, repeated, hashes[name] = read_list(root / name)
-        if not lines:
-            dropped.append(Dropped(name, f"names no film, so no film has split {split!r}"))
-        dropped.extend(Dropped(f"{name}: {image}", "named more than once; counted once") for image in repeated)
-        for image, line in lines.items():
-            if image in splits:
-                other = LIST_FILES[splits[image]]
-                raise LeakError(f"{root / name} line {line}: {image!r} is in {other} too. Correct the lists.")
-            splits[image] = split
-            if image not in rows:
-                dropped.append(Dropped(f"{name} line {line}: {image}", "no label row names this film"))
-    return splits
+def _lists(root: Path, dropped: list[Dropped]) -> Mapping[str, str]:
+    """Split -> its list: the official ones, or those that were drawn."""
+    if not (root / DRAWN["train"]).exists():
+        return LIST_FILES
+    if (root / LIST_FILES["train"]).exists():
+        dropped.append(Dropped(LIST_FILES["train"], f"not read: {DRAWN['train']} is there too"))
+    return DRAWN
 
 
 def _list_rows_without_file(
     rows: Mapping[str, _Row],
     files: Mapping[str, str],
-    splits: Mapping[str, str],
+    lists: Mapping[str, str],
     table: Table,
     dropped: list[Dropped],
 ) -> None:
     for image, row in rows.items():
         if image not in files:
-            listed = f", though {LIST_FILES[splits[image]]} names it" if image in splits else ""
+            listed = f", though {lists[image]} names it" if image in lists else ""
             dropped.append(Dropped(f"{table.path.name} line {row.line}: {image}", f"no file of that name{listed}"))
 
 

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from cxrlocus.data.nih_names import RSNA, nih_patients
 from cxrlocus.data.records import Dropped, Index, Record, TruthBox
-from cxrlocus.data.splits import shuffled_patients, write_split
+from cxrlocus.data.splits import LIST_FILES, draw_split, read_lists, write_lists
 from cxrlocus.data.tables import Table, check_root, read_boxes, read_list, read_table
-from cxrlocus.errors import ConfigError, DataError, LeakError
+from cxrlocus.errors import ConfigError, DataError
 from cxrlocus.types import Findings
 
 LABEL_FILE = "stage_2_train_labels.csv"
 CLASS_FILE = "stage_2_detailed_class_info.csv"
 FILM_FOLDER = "stage_2_train_images"
 STAGE_1_FILE = "stage_1_ids.txt"
-LIST_FILES = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
-"""The list of each split, one patientId a line; ``write_rsna_split`` writes them."""
-
 FINDINGS = Findings(("Pneumonia",))
 """RSNA's readers marked lung opacity suspicious of pneumonia; it goes by the name that NIH and InfoMask use."""
 
@@ -102,17 +96,17 @@ def load_rsna(root: Path, *, task: Task = "opacity-rest") -> Index:
     return Index(RSNA[get_args(Task).index(task)], root, FINDINGS, records, tuple(dropped), hashes)
 
 
-def write_rsna_split(root: Path, *, seed: int = 0) -> dict[str, str]:
+def write_rsna_split(root: Path, *, seed: int = 0, out: Path | None = None) -> dict[str, str]:
     """Draw an 80/10/10 split by patient and write its three lists, which ``load_rsna`` then reads.
 
     It is drawn over the films of the label file (of ``stage_1_ids.txt``, where that is), whether or not their files are
-    here: the patients in the order of ``shuffled_patients``, cut where the films are nearest to 10 % (val) and 20 %
-    (test), the rest is train. Patients are told by the map to NIH's names; without it the split is by film, and has
+    here, as ``draw_split`` does. Patients are told by the map to NIH's names; without it the split is by film, and has
     InfoMask's 20,547, 2,568 and 2,569 films of stage 1. Both tasks share it.
 
     Args:
         root: the folder.
         seed: another seed, another draw.
+        out: the folder of the lists, if not ``root``.
 
     Returns:
         List file -> its sha256.
@@ -122,34 +116,9 @@ def write_rsna_split(root: Path, *, seed: int = 0) -> dict[str, str]:
             be written.
     """
     check_root(root)
-    there = [name for name in LIST_FILES.values() if (root / name).exists()]
-    if there:
-        raise DataError(f"{root / there[0]}: a split is drawn once, and is there already. Remove it to draw another.")
     rows = _label_rows(read_table(root / LABEL_FILE), [])
     films = _of_stage_1(root, rows, {}, [])
-    patients = nih_patients(root, films, {}, [])
-    if (persons := len(set(patients.values()))) < 3:
-        raise DataError(f"{root / LABEL_FILE}: three splits need at least 3 patients; there are {persons}. Add films.")
-    owner = _cut(Counter(patients.values()), seed)
-    try:
-        return {
-            name: write_split(root / name, [film for film in films if owner[patients[film]] == split])
-            for split, name in LIST_FILES.items()
-        }
-    except DataError:
-        # Two lists of three would pass for a split.
-        for name in LIST_FILES.values():
-            (root / name).unlink(missing_ok=True)
-        raise
-
-
-def _cut(films: Mapping[str, int], seed: int) -> dict[str, str]:
-    """Patient -> split, of at least three patients with so many films each; no split is without a patient."""
-    order = shuffled_patients(films, seed)
-    share = np.cumsum([films[patient] for patient in order]) / sum(films.values())
-    val = 1 + int(np.abs(share[:-2] - 0.1).argmin())
-    test = val + 1 + int(np.abs(share[val:-1] - 0.2).argmin())
-    return {patient: "val" if i < val else "test" if i < test else "train" for i, patient in enumerate(order)}
+    return write_lists(out or root, draw_split(nih_patients(root, films, {}, []), seed=seed))
 
 
 def _label_rows(table: Table, dropped: list[Dropped]) -> _Rows:
@@ -272,24 +241,9 @@ def _splits(root: Path, rows: _Rows, hashes: dict[str, str], dropped: list[Dropp
     """Film -> split, from the lists; adds their hashes."""
     missing = [name for name in LIST_FILES.values() if not (root / name).exists()]
     if missing:
-        reason = "no such file, so no film has that split; write_rsna_split draws one"
+        reason = "no such file, so no film has that split; `cxrlocus data split` draws them"
         dropped.append(Dropped(", ".join(missing), reason))
-    splits: dict[str, str] = {}
-    for split, name in LIST_FILES.items():
-        if name in missing:
-            continue
-        lines, repeated, hashes[name] = read_list(root / name)
-        if not lines:
-            dropped.append(Dropped(name, f"names no film, so no film has split {split!r}"))
-        dropped.extend(Dropped(f"{name}: {film}", "named more than once; counted once") for film in repeated)
-        for film, line in lines.items():
-            if film in splits:
-                other = LIST_FILES[splits[film]]
-                raise LeakError(f"{root / name} line {line}: {film!r} is in {other} too. Correct the lists.")
-            splits[film] = split
-            if film not in rows.lines:
-                dropped.append(Dropped(f"{name} line {line}: {film}", "no label row names this film"))
-    return splits
+    return read_lists(root, {s: n for s, n in LIST_FILES.items() if n not in missing}, rows.lines, hashes, dropped)
 
 
 def _files(root: Path, dropped: list[Dropped]) -> dict[str, str]:

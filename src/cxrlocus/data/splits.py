@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlocus.data.records import Index
+from cxrlocus.data.records import Dropped, Index
 from cxrlocus.data.tables import read_list
-from cxrlocus.errors import ConfigError, DataError
+from cxrlocus.errors import ConfigError, DataError, LeakError
+
+LIST_FILES = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
+"""The list of each split, as ``cxrlocus data split`` writes them; where the first is, splits are read from them."""
 
 
 def hold_out(index: Index, fraction: float, *, seed: int) -> tuple[Index, Index]:
@@ -83,6 +86,53 @@ def kfold_of_patients(patients: Sequence[str], folds: int, *, seed: int) -> NDAr
     return np.array([fold[patient] for patient in patients], dtype=np.int64)
 
 
+def draw_split(patients: Mapping[str, str], *, seed: int) -> dict[str, str]:
+    """Draw 80/10/10 by patient: film -> "train", "val" or "test", in the order of the films.
+
+    The patients in the order of ``shuffled_patients`` are cut where the films are nearest to 10 % (val) and 20 %
+    (test); the rest is train, and no split is without a patient.
+
+    Args:
+        patients: film -> patient.
+        seed: another seed, another draw.
+
+    Raises:
+        DataError: there are fewer than three patients.
+
+    Example:
+        >>> Counter(draw_split({f"{i}.png": str(i) for i in range(10)}, seed=0).values())
+        Counter({'train': 8, 'test': 1, 'val': 1})
+    """
+    films = Counter(patients.values())
+    order = shuffled_patients(films, seed)
+    if len(order) < 3:
+        raise DataError(f"three splits need at least 3 patients; there are {len(order)}. Add films.")
+    share = np.cumsum([films[patient] for patient in order]) / len(patients)
+    val = 1 + int(np.abs(share[:-2] - 0.1).argmin())
+    test = val + 1 + int(np.abs(share[val:-1] - 0.2).argmin())
+    owner = {patient: "val" if i < val else "test" if i < test else "train" for i, patient in enumerate(order)}
+    return {film: owner[patient] for film, patient in patients.items()}
+
+
+def split_films(index: Index, *, seed: int) -> dict[str, str]:
+    """Draw the splits of a data set: film -> split. A test split that it has stays, and 10 % of the rest become val.
+
+    Without a test split all is drawn, as ``draw_split`` does. A film in no split, of a patient of the test films, stays
+    in none.
+
+    Raises:
+        DataError: it has a split "val", so its splits are drawn already; or it has too few patients.
+    """
+    if any(r.split == "val" for r in index.records):
+        raise DataError(f"{index.root}: a split is drawn once, and val is there already. Remove it to draw another.")
+    tested = {r.patient for r in index.records if r.split == "test"}
+    if not tested:
+        return draw_split(dict(zip(index.images, index.patients, strict=True)), seed=seed)
+    train, val = hold_out(index.subset([i for i, p in enumerate(index.patients) if p not in tested]), 0.1, seed=seed)
+    drawn = dict.fromkeys(train.images, "train") | dict.fromkeys(val.images, "val")
+    return {r.image: drawn.get(r.image, "test") for r in index.records if r.image in drawn or r.split == "test"}
+
+
 def shuffled_patients(patients: Iterable[str], seed: int) -> list[str]:
     """The distinct patients, ordered by the sha256 of ``seed:patient``."""
     return sorted(set(patients), key=lambda patient: (hashlib.sha256(f"{seed}:{patient}".encode()).digest(), patient))
@@ -139,3 +189,61 @@ def select(index: Index, images: Iterable[str]) -> Index:
             "Take the data set that it was drawn from."
         )
     return index.subset([index.position[name] for name in names])
+
+
+def write_lists(folder: Path, splits: Mapping[str, str]) -> dict[str, str]:
+    """Write film -> split as a list a split (``LIST_FILES``), all of them or none.
+
+    Returns:
+        List file -> its sha256.
+
+    Raises:
+        DataError: a list is there already, or cannot be written.
+    """
+    there = [name for split, name in LIST_FILES.items() if split in splits.values() and (folder / name).exists()]
+    if there:
+        raise DataError(f"{folder / there[0]}: a split is drawn once, and is there already. Remove it to draw another.")
+    names = {name: [f for f, s in splits.items() if s == split] for split, name in LIST_FILES.items()}
+    try:
+        return {name: write_split(folder / name, films) for name, films in names.items() if films}
+    except DataError:
+        # Two lists of three would pass for a split.
+        for name, films in names.items():
+            if films:
+                (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def read_lists(
+    root: Path, files: Mapping[str, str], films: Collection[str], hashes: dict[str, str], dropped: list[Dropped]
+) -> dict[str, str]:
+    """Film -> split, from a list a split.
+
+    Args:
+        root: the folder.
+        files: split -> the name of its list.
+        films: those that have a label.
+        hashes: takes the lists' sha256.
+        dropped: takes an entry for a list that is missing or empty, a film named twice, and one without a label.
+
+    Raises:
+        DataError: a list cannot be read.
+        LeakError: a film is in two lists.
+    """
+    splits: dict[str, str] = {}
+    for split, name in files.items():
+        if not (root / name).exists():
+            dropped.append(Dropped(name, f"no such file, so no film has split {split!r}"))
+            continue
+        lines, repeated, hashes[name] = read_list(root / name)
+        if not lines:
+            dropped.append(Dropped(name, f"names no film, so no film has split {split!r}"))
+        dropped.extend(Dropped(f"{name}: {film}", "named more than once; counted once") for film in repeated)
+        for film, line in lines.items():
+            if film in splits:
+                other = files[splits[film]]
+                raise LeakError(f"{root / name} line {line}: {film!r} is in {other} too. Correct the lists.")
+            splits[film] = split
+            if film not in films:
+                dropped.append(Dropped(f"{name} line {line}: {film}", "no label row names this film"))
+    return splits

@@ -18,6 +18,9 @@ from cxrlocus.types import Localizer
 
 ConfigT = TypeVar("ConfigT", bound=FitConfig)
 
+Judge = Callable[[Localizer, Index, str, Path], float]
+"""``judge(localizer, films, criterion, scratch)``: how well maps agree with the boxes of films; more is better."""
+
 
 @dataclass(frozen=True)
 class Recipe(Generic[ConfigT]):
@@ -33,6 +36,7 @@ class Recipe(Generic[ConfigT]):
         init: safetensors weights of the backbone, or None.
         on_step: called after each step.
         on_film: called with (films decoded, films in all).
+        judge: measures maps on validation boxes, for a method that is told to choose its checkpoint by them.
     """
 
     folder: Path
@@ -44,6 +48,7 @@ class Recipe(Generic[ConfigT]):
     init: Path | None = None
     on_step: OnStep | None = None
     on_film: Callable[[int, int], None] | None = None
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class MethodSpec(Generic[ConfigT]):
         variants: named sets of Config fields, for ablations; "" is the method itself.
         train: carries out the recipe, skipping stages that are done.
         load: a trained run folder to a Localizer.
+        films: the films of a data set that a Config may train on; splits "train" and "val" unless told otherwise.
     """
 
     name: str
@@ -67,6 +73,7 @@ class MethodSpec(Generic[ConfigT]):
     variants: Mapping[str, Mapping[str, Any]]
     train: Callable[[Recipe[ConfigT]], None]
     load: Callable[[Path, RunInfo], Localizer]
+    films: Callable[[ConfigT, Index], Index] = lambda _config, index: index.split("train", "val")
 
     def configure(
         self, *, variant: str = "", preset: str = "paper", options: Mapping[str, str] | None = None

@@ -20,8 +20,10 @@ from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import CxrlocusError
 from cxrlocus.functional.losses import LOSSES, masked_bce
 from cxrlocus.methods.base import Recipe
+from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.training.checkpoint import write_json
+from cxrlocus.training.run import write_films
 from cxrlocus.types import Batch, BoolArray
 
 
@@ -79,16 +81,21 @@ class Part:
     loader: Loader
 
 
+def training_films(recipe: Recipe[Any]) -> tuple[Index, Index]:
+    """The films to train on and those that choose the checkpoint: split "val", or a share of the training patients."""
+    if any(r.split == "val" for r in recipe.index.records):
+        return recipe.index.split("train"), recipe.index.split("val")
+    return hold_out(recipe.index.split("train"), recipe.config.val_fraction, seed=recipe.seed)
+
+
 def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
     """The films to train on and those that choose the checkpoint.
 
-    Into the run folder go val_list.txt, and split.json with its hash, the counts and the films that could not be read.
+    Into the run folder go val_list.txt, split.json with its hash, the counts and the films that could not be read, and
+    films.csv, by which a prediction tells whether it was learned from its films.
     """
     config, fabric = recipe.config, recipe.fabric
-    if any(r.split == "val" for r in recipe.index.records):
-        train, val = recipe.index.split("train"), recipe.index.split("val")
-    else:
-        train, val = hold_out(recipe.index.split("train"), config.val_fraction, seed=recipe.seed)
+    train, val = training_films(recipe)
     unreadable: list[Dropped] = []
 
     def part(index: Index, *, learning: bool) -> Part:
@@ -104,6 +111,7 @@ def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
     parts = part(train, learning=True), part(val, learning=False)
     if fabric.is_global_zero:
         listed = write_split(recipe.folder / "val_list.txt", val.images)
+        write_films(recipe.folder, train, val)
         write_json(
             recipe.folder / "split.json",
             {
@@ -118,7 +126,11 @@ def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:
 
 
 def validator(fabric: Fabric, net: Classifier, part: Part) -> Callable[[], Mapping[str, float]]:
-    """Figures on the held-out films: "auroc" (mean of the findings that have both classes) and "val_loss"."""
+    """Figures on the held-out films, of the known labels.
+
+    "auroc": mean of the findings that have both classes. "accuracy": mean, over the findings with a label, of the share
+    of films that a probability above .5 calls rightly. "val_loss": cross-entropy.
+    """
 
     @torch.no_grad()
     def validate() -> dict[str, float]:
@@ -142,7 +154,11 @@ def validator(fabric: Fabric, net: Classifier, part: Part) -> Callable[[], Mappi
         target, known = part.index.target[films], part.index.known[films]
         loss = masked_bce(scores, torch.from_numpy(target).float(), torch.from_numpy(known))
         each = [auroc(target[:, c], scores[:, c].numpy(), known[:, c]) for c in range(target.shape[1])]
-        defined = [value for value in each if not np.isnan(value)]
-        return {"auroc": float(np.mean(defined)) if defined else float("nan"), "val_loss": float(loss)}
+        right = np.where(known, (scores.numpy() > 0) == target.astype(bool), np.nan)
+        return {
+            "auroc": float(nanmean(each, axis=0)),
+            "accuracy": float(nanmean(nanmean(right, axis=0), axis=0)),
+            "val_loss": float(loss),
+        }
 
     return validate

@@ -49,6 +49,13 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("cam", "wang2017"),
         Row("cam", maps="gradcam"),
     ),
+    "infomask2019": (
+        Row("infomask2019", "gradcam"),
+        Row("infomask2019", "featuremask"),
+        Row("infomask2019", "regl1"),
+        Row("infomask2019", "chexcam"),
+        Row("infomask2019"),
+    ),
 }
 """Every study by the paper's name."""
 
@@ -61,7 +68,8 @@ class Setup:
         out: the study's folder: runs/, predictions/, results/.
         cache: folder of decoded films.
         seeds: a run of each row for each.
-        preset, options, init: of the training.
+        preset, init: of the training.
+        options: Config fields as text: ``name`` for every row, ``variant.name`` for the rows of one variant.
         measure: protocols and policy.
         split: the measured films.
     """
@@ -84,6 +92,11 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> tuple[list[R
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {name!r}.")
+    variants = {row.variant for row in STUDIES[name]}
+    for option in setup.options:
+        variant, dot, _ = option.rpartition(".")
+        if dot and variant not in variants:
+            raise ConfigError(f"--set {option}: must name a variant of {', '.join(sorted(variants - {''}))}.")
     films = index if setup.split == "all" else index.split(setup.split)
     check_same_study(index, setup)
     by_seed = [cell(row, seed, index, films, setup, bars) for seed in setup.seeds for row in STUDIES[name]]
@@ -92,6 +105,21 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> tuple[list[R
     like = read_predictions(setup.out / "predictions" / f"{first.name}-seed{setup.seeds[0]}")
     controls = [row for one in score_controls(films, setup.measure, like) for row in one.results]
     return rows + controls, frozenset(row.method for row in controls)
+
+
+def options_of(row: Row, options: Mapping[str, str]) -> dict[str, str]:
+    """The options that are a row's: those of every row, and over them those of its variant.
+
+    Example:
+        >>> options_of(Row("cam", "max"), {"epochs": "9", "max.lr": "0.1", "lse.lr": "1", "max.epochs": "3"})
+        {'epochs': '3', 'lr': '0.1'}
+    """
+    own = {
+        name.removeprefix(f"{row.variant}."): text
+        for name, text in options.items()
+        if "." in name and name.startswith(f"{row.variant}.")
+    }
+    return {**{name: text for name, text in options.items() if "." not in name}, **own}
 
 
 def check_same_study(index: Index, setup: Setup) -> None:
@@ -136,7 +164,7 @@ def cell(row: Row, seed: int, index: Index, films: Index, setup: Setup, bars: Ba
     def labelled(label: str) -> Callable[..., None]:
         return bars(f"{row.name} seed {seed}: {label}")
 
-    job = Job(row.method, row.variant, setup.preset, setup.options, seed, setup.init)
+    job = Job(row.method, row.variant, setup.preset, options_of(row, setup.options), seed, setup.init)
     train_run(job, index, run, cache=setup.cache, bars=labelled)
     if not (pred / "meta.json").is_file():
         predict_run(run, films, pred, split=setup.split, cache=setup.cache, bars=bars, maps=row.maps)
@@ -153,7 +181,7 @@ def over_seeds(results: Sequence[Result]) -> list[Result]:
     """
     groups: dict[tuple[object, ...], list[Result]] = {}
     for r in results:
-        key = (r.protocol, r.method, r.variant, r.dataset, r.finding, r.quantity, repr(r.threshold), r.policy)
+        key = (r.protocol, r.method, r.variant, r.dataset, r.finding, r.quantity, repr(r.threshold), r.policy, r.detail)
         groups.setdefault(key, []).append(r)
     return [_merged(group) for group in groups.values()]
 

@@ -15,6 +15,8 @@ from cxrlocus.errors import ConfigError
 from cxrlocus.methods.baselines.controls import CONTROLS, Setting
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
+from cxrlocus.protocols.infomask2019 import NAME as INFOMASK
+from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, Scale, measure_masks
 from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
@@ -27,28 +29,73 @@ DEFAULT_GRID = (16, 16)
 
 @dataclass(frozen=True)
 class Scored:
-    """A method or control under one policy: its boxes, its maps where it has any, and its results."""
+    """A method or control under one policy.
+
+    Args:
+        predictions: its maps; None for boxes that came without, and for controls.
+        detections: its boxes; None where maps were measured by protocols of pixels alone.
+        results: its rows.
+        is_control: whether it is a control.
+        films: its masks film by film; None where protocol infomask2019 was not asked for.
+    """
 
     predictions: Predictions | None
-    detections: Detections
+    detections: Detections | None
     results: list[Result]
     is_control: bool
+    films: FilmMeasures | None = None
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How to measure: protocols by name, the policy of map thresholds, seed and size of the bootstrap."""
+    """How to measure.
+
+    Args:
+        protocols: by name.
+        policy: where map thresholds come from.
+        seed, resamples: of the bootstrap; the seed is that of the halves and of the random map, too.
+        criterion, scale, raster: of the masks of protocol infomask2019, as ``masks.Masking`` has them.
+
+    Raises:
+        ConfigError: one of them is not what it may be.
+    """
 
     protocols: Sequence[str] = ("wang2017",)
     policy: Policy = "fixed"
     seed: int = 0
     resamples: int = 1000
+    criterion: Criterion = "fpr_fnr"
+    scale: Scale | None = None
+    raster: int = 256
 
     def __post_init__(self) -> None:
+        if min(self.seed, self.resamples) < 0:
+            raise ConfigError(f"resamples and seed must not be negative; got {self.resamples} and {self.seed}.")
+        self._masking(self.policy)
         known = (*PROTOCOLS, *PIXEL_PROTOCOLS)
         for name in self.protocols:
             if name not in known:
                 raise ConfigError(f"protocol must be one of {', '.join(known)}; got {name!r}.")
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether any protocol asks for the boxes of maps."""
+        return any(name in PROTOCOLS for name in self.protocols)
+
+    def films(
+        self,
+        found: Predictions | Detections,
+        index: Index,
+        policy: Policy,
+        sizes: NDArray[np.int64] | None = None,
+    ) -> FilmMeasures | None:
+        """The masks of protocol infomask2019 film by film; None where it is not asked for."""
+        if INFOMASK not in self.protocols:
+            return None
+        return measure_masks(found, index, self._masking(policy), sizes)
+
+    def _masking(self, policy: Policy) -> Masking:
+        return Masking(policy, self.criterion, self.scale, self.raster, self.seed)
 
     def results(
         self, detections: Detections, index: Index, label: RunLabel, prob: NDArray[np.float32] | None
@@ -70,46 +117,55 @@ class Measure:
         label: RunLabel,
         prob: NDArray[np.float32] | None = None,
         sizes: NDArray[np.int64] | None = None,
+        films: FilmMeasures | None = None,
     ) -> list[Result]:
-        """The rows of all protocols of pixels: of maps, or of boxes on films of these sizes (N, 2)."""
-        return [
-            row
-            for name in self.protocols
-            if name in PIXEL_PROTOCOLS
-            for row in PIXEL_PROTOCOLS[name](
-                found, index, prob=prob, label=label, seed=self.seed, resamples=self.resamples, sizes=sizes
+        """The rows of all protocols of pixels: of maps, or of boxes on films of these sizes (N, 2).
+
+        ``films`` is what ``Measure.films`` says of the same, under the label's policy.
+        """
+        rows: list[Result] = []
+        for name in (n for n in self.protocols if n in PIXEL_PROTOCOLS):
+            known = {"measures": films} if name == INFOMASK else {}
+            rows += PIXEL_PROTOCOLS[name](
+                found, index, prob=prob, label=label, seed=self.seed, resamples=self.resamples, sizes=sizes, **known
             )
-        ]
+        return rows
 
 
 def score_predictions(
     predictions: Predictions, index: Index, measure: Measure, progress: Callable[[int], object] | None = None
 ) -> Scored:
-    """Box the maps under the measure's policy and apply its protocols."""
-    # Only boxed films are measured, 880 of the 25,596 of NIH's test list: the rest need no boxes.
-    boxed = {r.image for r in index.records if r.boxes}
-    gate = np.array([[name in boxed] * len(predictions.findings) for name in predictions.images], dtype=np.bool_)
-    detections, note = boxes_by_policy(
-        predictions, index, measure.policy, seed=measure.seed, progress=progress, gate=gate
-    )
+    """Apply the measure's protocols to maps: to their boxes under its policy, to the maps themselves, or to both."""
     meta = predictions.meta
-    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy)
-    results = measure.results(detections, index, replace(label, note=note), predictions.prob)
-    results += measure.pixel_results(predictions, index, label, predictions.prob)
-    return Scored(predictions, detections, results, is_control=False)
+    knows = str(meta.get("knows", ""))
+    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy, knows)
+    detections, results = None, []
+    if measure.needs_boxes:
+        # Only boxed films are measured, 880 of the 25,596 of NIH's test list: the rest need no boxes.
+        boxed = {r.image for r in index.records if r.boxes}
+        gate = np.array([[name in boxed] * len(predictions.findings) for name in predictions.images], dtype=np.bool_)
+        detections, note = boxes_by_policy(
+            predictions, index, measure.policy, seed=measure.seed, progress=progress, gate=gate
+        )
+        noted = replace(label, note="; ".join(filter(None, (knows, note))))
+        results = measure.results(detections, index, noted, predictions.prob)
+    films = measure.films(predictions, index, label.policy)
+    results += measure.pixel_results(predictions, index, label, predictions.prob, films=films)
+    return Scored(predictions, detections, results, is_control=False, films=films)
 
 
 def score_boxes(detections: Detections, index: Index, measure: Measure, name: str) -> Scored:
     """Apply the protocols to boxes that came without maps; no threshold is chosen, so the policy is "fixed"."""
     label = RunLabel(f"{name}.csv" if name in CONTROLS else name, "", index.dataset, "fixed", "boxes as given")
-    results = measure.results(detections, index, label, None)
+    results, films = measure.results(detections, index, label, None), None
     if any(name in PIXEL_PROTOCOLS for name in measure.protocols):
         # A film's size may stand in its file alone, so only films that are measured are asked for theirs.
         looked_at = set(detections.images)
         boxed = index.subset([i for i, r in enumerate(index.records) if r.boxes and r.image in looked_at])
-        sizes = film_sizes(boxed, detections)
-        results += measure.pixel_results(on_films(detections, boxed.images), index, label, sizes=sizes)
-    return Scored(None, detections, results, is_control=False)
+        sizes, given = film_sizes(boxed, detections), on_films(detections, boxed.images)
+        films = measure.films(given, index, label.policy, sizes)
+        results += measure.pixel_results(given, index, label, sizes=sizes, films=films)
+    return Scored(None, detections, results, is_control=False, films=films)
 
 
 def on_films(detections: Detections, images: Sequence[str]) -> Detections:
@@ -140,18 +196,25 @@ def score_controls(index: Index, measure: Measure, like: Predictions | Detection
     for name, control in CONTROLS.items():
         if control.needs_patients > len(set(boxed.patients)):
             continue
-        made = control.make(setting)
         policy = measure.policy if control.policy == "any" else control.policy
-        if isinstance(made, Predictions):
-            detections, note = boxes_by_policy(made, boxed, policy, seed=measure.seed)
-        else:
-            detections, note = made, ""
         label = RunLabel(name, "", index.dataset, policy, f"knows {control.knows}")
-        noted = replace(label, note="; ".join(filter(None, (label.note, note))))
-        results = measure.results(detections, boxed, noted, None)
-        results += measure.pixel_results(made, boxed, label, sizes=sizes)
-        scored.append(Scored(None, detections, results, is_control=True))
+        scored.append(_score_control(control.make(setting), boxed, measure, label, sizes))
     return scored
+
+
+def _score_control(
+    made: Predictions | Detections, index: Index, measure: Measure, label: RunLabel, sizes: NDArray[np.int64]
+) -> Scored:
+    detections, note = (made, "") if isinstance(made, Detections) else (None, "")
+    if isinstance(made, Predictions) and measure.needs_boxes:
+        detections, note = boxes_by_policy(made, index, label.policy, seed=measure.seed)
+    results = []
+    if detections is not None:
+        noted = replace(label, note="; ".join(filter(None, (label.note, note))))
+        results = measure.results(detections, index, noted, None)
+    films = measure.films(made, index, label.policy, sizes)
+    results += measure.pixel_results(made, index, label, sizes=sizes, films=films)
+    return Scored(None, detections, results, is_control=True, films=films)
 
 
 def map_frames(index: Index, sizes: NDArray[np.int64], like: Predictions | Detections) -> FloatArray:

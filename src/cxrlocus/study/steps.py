@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cxrlocus.data.cache import Films, open_films
+from cxrlocus.data.nih_names import check_unseen, seen_films
 from cxrlocus.data.records import Index
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import ConfigError, DataError
 from cxrlocus.methods import get_method, load_run
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.prediction.predict import predict
+from cxrlocus.prediction.store import read_predictions
+from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, measure_masks
 from cxrlocus.training.machine import describe_machine, make_fabric
-from cxrlocus.training.run import RunInfo, check_run, file_hash, open_run
+from cxrlocus.training.run import RunInfo, check_run, file_hash, open_run, read_films
+from cxrlocus.types import Localizer
 
 Bars = Callable[[str], Callable[..., None]]
 """``bars(label)`` gives a function to call with (done, in all) or (done, in all, words)."""
@@ -58,7 +65,7 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
     # Weights from a file stand in for timm's own, which would only be downloaded and overwritten.
     options = {**job.options, "pretrained": "false"} if job.init else dict(job.options)
     config = method.configure(variant=job.variant, preset=job.preset, options=options)
-    films = index.split("train", "val")
+    films = method.films(config, index)
     info = RunInfo(
         method=method.name,
         variant=job.variant,
@@ -73,15 +80,17 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
         machine=describe_machine(),
     )
     # Before processes are started: each would otherwise fail by itself, and the others wait for it.
-    check_run(out, info)
+    defaults = asdict(type(config)())
+    check_run(out, info, defaults)
     fabric = make_fabric(config.precision, accelerator=job.accelerator, devices=job.devices, nodes=job.nodes)
     speaks, begun = bool(fabric.is_global_zero), (out / "run.json").is_file()
     if speaks:
-        open_run(out, info)
+        open_run(out, info, defaults)
     fabric.barrier()
     on_step, on_film = (bars("training"), bars("films")) if speaks else (None, None)
     try:
-        method.train(Recipe(out, films, config, job.seed, fabric, cache, job.init, on_step, on_film))
+        judge = partial(judge_maps, cache=cache)
+        method.train(Recipe(out, films, config, job.seed, fabric, cache, job.init, on_step, on_film, judge))
     except ConfigError:
         # A run that could not begin must not stand in the way of the corrected command.
         if speaks and not begun:
@@ -90,9 +99,48 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
     return speaks
 
 
+def judge_maps(localizer: Localizer, index: Index, criterion: str, scratch: Path, *, cache: Path) -> float:
+    """How well a localizer's maps agree with the boxes of films: the paper's choice of a checkpoint (InfoMask, sec. 4).
+
+    The maps of each finding are cut at the level that serves these very boxes best; they must not be the films that a
+    result is measured on.
+
+    Args:
+        localizer: whose maps.
+        index: the films, with boxes.
+        criterion: one of ``protocols.masks.Criterion``.
+        scratch: a folder that maps are written to for the while.
+        cache: folder of decoded films.
+
+    Returns:
+        The mean over films and findings by the criterion; more is better.
+    """
+    films = open_films(index, size=localizer.size, fit=localizer.fit, folder=cache)
+    meta = {"method": "", "variant": "", "dataset": index.dataset}
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        predict(localizer, films, index.images, Path(folder), meta=meta)
+        masking = Masking("oracle", cast(Criterion, criterion))
+        return agreement(measure_masks(read_predictions(Path(folder)), index, masking), masking.criterion)
+
+
+def agreement(measures: FilmMeasures, criterion: Criterion) -> float:
+    """What a criterion says of measured masks, the mean over films and findings; more is better.
+
+    -(FPR + FNR) / 2; or IoP, 0 for an empty mask; or DICE, the harmonic mean of IoP and 1 - FNR.
+    """
+    inside, met = np.nan_to_num(measures.iop), 1 - measures.fnr
+    if criterion == "fpr_fnr":
+        each = -(measures.fpr + measures.fnr) / 2
+    elif criterion == "iop":
+        each = inside
+    else:
+        each = 2 * inside * met / np.maximum(inside + met, np.finfo(np.float64).tiny)
+    return float(nanmean(each, axis=0))
+
+
 def predict_run(
     run: Path, index: Index, out: Path, *, split: str, cache: Path, bars: Bars, maps: str = "", layer: str = "",
-    batch: int = 32,
+    batch: int = 32, unseen: bool = False, names: Path | None = None,
 ) -> Films:  # fmt: skip
     """Predict the films of an index with a trained run, by its own maps or by gradient maps of its network.
 
@@ -106,14 +154,22 @@ def predict_run(
         maps: "" for the method's own, else a name in ATTRIBUTIONS.
         layer: with ``maps``, the module to look at.
         batch: films a forward pass.
+        unseen: leave out the films of patients that the run learned from.
+        names: the map of RSNA's ids to NIH's names, where a run or films of RSNA lack it.
 
     Returns:
         The decoded films, with the list of those that could not be read.
 
     Raises:
         RunError: the run cannot be loaded.
+        LeakError: the run learned from RSNA's films and these are NIH's, or the reverse, and they share patients.
+        DataError: ``unseen`` leaves no film, or the run does not list its films.
         ImageError: not one film could be read.
     """
+    learned = read_films(run)
+    if unseen:
+        index = _unseen(learned, index, names)
+    leakage = check_unseen(learned, index, split=split, names=names)
     localizer, info = load_run(run)
     variant = info.variant
     if maps:
@@ -127,6 +183,8 @@ def predict_run(
         "seed": info.seed,
         "run": run.name,
         "trained_on": info.dataset,
+        "knows": info.knows,
+        "leakage": leakage,
         "preset": info.preset,
         "config": dict(info.config),
         "init": info.init,
@@ -140,5 +198,15 @@ def predict_run(
             for i, one in zip(np.flatnonzero(~films.readable), films.unreadable, strict=True)
         ],
     }
-    predict(localizer, films, index.images, out, meta=meta, batch_size=batch, on_film=bars("predicting"))
+    boxed = [(r.image, box.finding) for r in index.records for box in r.boxes]
+    predict(localizer, films, index.images, out, meta=meta, batch_size=batch, on_film=bars("predicting"), boxed=boxed)
     return films
+
+
+def _unseen(learned: Index, index: Index, names: Path | None) -> Index:
+    if not len(learned):
+        raise DataError(f"{learned.root}: the run does not list the films that it learned from. Train it again.")
+    rest = index.subset(np.flatnonzero(~seen_films(learned, index, names)).tolist())
+    if not len(rest):
+        raise DataError(f"{index.root}: the run learned from the patients of all {len(index)} films. Give it others.")
+    return rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cxrlocus.data.loader import Loader
 from cxrlocus.errors import ConfigError, CxrlocusError
-from cxrlocus.training.checkpoint import load_resume, save_resume, save_weights, write_json
+from cxrlocus.training.checkpoint import load_resume, load_weights, save_resume, save_weights, write_json
 from cxrlocus.training.interrupt import Interrupt
 from cxrlocus.training.machine import Precision
 
@@ -27,7 +28,7 @@ Validate = Callable[[], Mapping[str, float]]
 """Figures of the model as it stands, among them the one that chooses the checkpoint."""
 
 
-FIGURES = {"auroc": 1.0, "val_loss": -1.0}
+FIGURES = {"auroc": 1.0, "accuracy": 1.0, "val_loss": -1.0}
 """The figures that may choose a checkpoint, and whether more (1) or less (-1) of them is better."""
 
 
@@ -77,7 +78,7 @@ class FitConfig:
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "clip": (0 <= self.clip < math.inf, "at least 0"),
             "patience": (self.patience >= 0, "at least 0"),
-            "select": (self.select in FIGURES, " or ".join(FIGURES)),
+            "select": (self.select in FIGURES, "one of " + ", ".join(FIGURES)),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
@@ -94,6 +95,20 @@ class Progress:
     best_epoch: int = -1
     figures: dict[str, float] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
+    finalists: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Finals:
+    """A checkpoint that is chosen in two steps: the best epochs by ``FitConfig.select``, then the best of these.
+
+    Args:
+        count: epochs that reach the second step, at least 1.
+        score: of the model as it stands; more is better. Called at the end, once a finalist, on the first process.
+    """
+
+    count: int
+    score: Callable[[], float]
 
 
 def fit(
@@ -108,11 +123,13 @@ def fit(
     seed: int,
     head: Sequence[nn.Parameter] = (),
     on_step: OnStep | None = None,
+    finals: Finals | None = None,
 ) -> Progress:
     """Minimize the sum of the objective's losses and keep the model's best weights in ``folder``.
 
-    Writes weights.safetensors (the best epoch by ``config.select``), resume.safetensors (the last state; removed at the
-    end), log.jsonl (a line an epoch) and, last of all, manifest.json. A stage with a manifest is done. Order of films,
+    Writes weights.safetensors (the best epoch by ``config.select``, or of the ``finals``), resume.safetensors (the last
+    state) and finalists/ (weights; both removed at the end), log.jsonl (a line an epoch) and, last of all,
+    manifest.json, with the finalists' figures and scores. A stage with a manifest is done. Order of films,
     augmentation and dropout are functions of (seed, epoch, step), so a stage that was stopped and resumed on a CPU ends
     with bit-identical weights.
 
@@ -127,6 +144,7 @@ def fit(
         seed: of everything random.
         head: parameters that learn at ``head_lr`` times ``lr``.
         on_step: called after each step.
+        finals: how the checkpoint is chosen among the best epochs; None takes the best by ``config.select``.
 
     Returns:
         The final progress, with the best epoch's figures.
@@ -157,6 +175,7 @@ def fit(
             losses = _train_epoch(fabric, wrapped, optimizer, loader, config, progress, seed, interrupt, save, on_step)
             figures = dict(validate())
             _keep_best(fabric, model, config, folder, progress, figures)
+            _keep_finalists(fabric, model, config, folder, progress, figures, finals)
             seconds = time.perf_counter() - started
             if fabric.is_global_zero:
                 _log(folder, {"epoch": progress.epoch, **losses, **figures, "seconds": round(seconds, 2)})
@@ -165,8 +184,10 @@ def fit(
             if _asked(fabric, interrupt) and progress.epoch < config.epochs:
                 raise KeyboardInterrupt
     if fabric.is_global_zero:
+        _decide(model, finals, folder, progress)
         write_json(folder / "manifest.json", {"config": asdict(config), "seed": seed, "progress": asdict(progress)})
         resume.unlink(missing_ok=True)
+        shutil.rmtree(folder / "finalists", ignore_errors=True)
     fabric.barrier()
     return progress
 
@@ -271,6 +292,51 @@ def _keep_best(
         progress.figures = {k: v for k, v in figures.items() if not math.isnan(v)}
         if fabric.is_global_zero:
             save_weights(folder / "weights.safetensors", model)
+
+
+def _keep_finalists(
+    fabric: Fabric,
+    model: nn.Module,
+    config: FitConfig,
+    folder: Path,
+    progress: Progress,
+    figures: Mapping[str, float],
+    finals: Finals | None,
+) -> None:
+    """Keep an epoch's weights while it is among the best: of equals the earlier; an undefined figure comes last."""
+    if finals is None:
+        return
+    before = {_finalist(folder, one) for one in progress.finalists}
+    here = {"epoch": progress.epoch, **{k: v for k, v in figures.items() if not math.isnan(v)}}
+    sign, worst = FIGURES[config.select], -math.inf * FIGURES[config.select]
+    ranked = sorted([*progress.finalists, here], key=lambda one: sign * one.get(config.select, worst), reverse=True)
+    progress.finalists = ranked[: finals.count]
+    if fabric.is_global_zero:
+        # What the last saved state does not name can go: a stage that is killed here goes on from that state.
+        for stray in set((folder / "finalists").glob("*.safetensors")) - before:
+            stray.unlink()
+        if here in progress.finalists:
+            (folder / "finalists").mkdir(exist_ok=True)
+            save_weights(_finalist(folder, here), model)
+
+
+def _decide(model: nn.Module, finals: Finals | None, folder: Path, progress: Progress) -> None:
+    """Let the finalist with the best score be the checkpoint; of equals the better by the first figure."""
+    if finals is None:
+        return
+    for one in progress.finalists:
+        load_weights(_finalist(folder, one), model)
+        if not math.isnan(score := finals.score()):
+            one["score"] = score
+    best = max(progress.finalists, key=lambda one: one.get("score", -math.inf))
+    load_weights(_finalist(folder, best), model)
+    save_weights(folder / "weights.safetensors", model)
+    progress.best_epoch = int(best["epoch"])
+    progress.figures = {k: v for k, v in best.items() if k != "epoch"}
+
+
+def _finalist(folder: Path, one: Mapping[str, float]) -> Path:
+    return folder / "finalists" / f"epoch-{int(one['epoch'])}.safetensors"
 
 
 def _out_of_patience(progress: Progress, config: FitConfig) -> bool:

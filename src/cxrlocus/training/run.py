@@ -2,12 +2,15 @@
 
 run.json                 method, variant, config, findings, data hashes, seed, version, machine
 val_list.txt, split.json the held-out films; their list's hash, the counts, the films that could not be read
+films.csv                image, patient and part ("train", or "val": chose the checkpoint) of every film learned from
 <stage>/manifest.json    a stage that is done; weights.safetensors and log.jsonl beside it
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,10 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from cxrlocus import __version__
-from cxrlocus.errors import RunError
+from cxrlocus.data.records import Index, Record
+from cxrlocus.errors import CxrlocusError, RunError
+from cxrlocus.files import write_text_whole
 from cxrlocus.training.checkpoint import read_json, write_json
+from cxrlocus.types import Findings
 
 SCHEMA = 1
+
+FILMS = "films.csv"
+
+KNOWS = {
+    ("choose", "boxes"): "checkpoint chosen on validation boxes",
+    ("setting", "transductive"): "trained on the labels of the boxed test films",
+}
+"""What a run was told beyond the labels of training films, by the Config's option that told it."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,19 @@ class RunInfo:
     version: str = __version__
     schema: int = SCHEMA
 
+    @property
+    def knows(self) -> str:
+        """What the run was told beyond image-level labels; "" where it was told nothing."""
+        return "; ".join(told for (option, value), told in KNOWS.items() if self.config.get(option) == value)
 
-def check_run(folder: Path, info: RunInfo) -> None:
+
+def check_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = None) -> None:
     """See that a folder holds the same run, or none.
+
+    Args:
+        folder: the run folder.
+        info: the run that is about to go on there.
+        defaults: of the Config; an option that an older version did not have yet was at its default.
 
     Raises:
         RunError: the folder holds a run that differs in anything but the machine and the version.
@@ -63,6 +87,7 @@ def check_run(folder: Path, info: RunInfo) -> None:
     path = folder / "run.json"
     if path.is_file():
         before, now = asdict(read_run(folder)), _as_json(asdict(info))
+        before["config"] = {**_as_json(dict(defaults or {})), **before["config"]}
         other = [k for k in now if k not in ("machine", "version") and now[k] != before[k]]
         if other:
             name, there, here = other[0], before[other[0]], now[other[0]]
@@ -74,13 +99,9 @@ def check_run(folder: Path, info: RunInfo) -> None:
             raise RunError(f"{folder}: holds another run ({detail}). Choose another --out, or delete the folder.")
 
 
-def open_run(folder: Path, info: RunInfo) -> None:
-    """Begin a run in a folder, or go on with the same run in it.
-
-    Raises:
-        RunError: the folder holds another run.
-    """
-    check_run(folder, info)
+def open_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = None) -> None:
+    """Begin a run in a folder, or go on with the same run in it; arguments and errors as ``check_run``."""
+    check_run(folder, info, defaults)
     if not (folder / "run.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "run.json", asdict(info))
@@ -112,7 +133,7 @@ def read_run(folder: Path) -> RunInfo:
 
 
 def stage_done(folder: Path, config: Mapping[str, Any], seed: int) -> bool:
-    """Whether a stage has a manifest that matches.
+    """Whether a stage has a manifest that matches; options that its version did not have yet do not count.
 
     Raises:
         RunError: it has one of another configuration.
@@ -121,10 +142,39 @@ def stage_done(folder: Path, config: Mapping[str, Any], seed: int) -> bool:
     if not path.is_file():
         return False
     manifest = read_json(path)
-    done = (manifest.get("config"), manifest.get("seed")) if isinstance(manifest, dict) else None
-    if done != (_as_json(dict(config)), seed):
+    done = manifest.get("config") if isinstance(manifest, dict) else None
+    now = _as_json(dict(config))
+    if not isinstance(done, dict) or {**now, **done} != now or manifest.get("seed") != seed:
         raise RunError(f"{folder}: this stage was done with another configuration. Choose another --out.")
     return True
+
+
+def write_films(folder: Path, train: Index, val: Index) -> None:
+    """Record the films that a run learns from, with their patients: whoever predicts others can see that they are."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("image", "patient", "part"))
+    for part, index in (("train", train), ("val", val)):
+        rows.writerows((r.image, r.patient, part) for r in index.records)
+    write_text_whole(folder / FILMS, text.getvalue())
+
+
+def read_films(folder: Path) -> Index:
+    """The films that a run learned from, as an index (splits "train" and "val"); none if its version did not list them.
+
+    Raises:
+        RunError: the list or run.json is damaged.
+    """
+    info = read_run(folder)
+    try:
+        rows: list[dict[str, str]] = []
+        if (folder / FILMS).is_file():
+            with (folder / FILMS).open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file, strict=True))
+        records = tuple(Record(r["image"], Path(r["image"]), r["patient"], r["part"]) for r in rows)
+        return Index(info.dataset, folder, Findings(tuple(info.findings)), records, hashes=info.hashes)
+    except (OSError, ValueError, KeyError, csv.Error, CxrlocusError) as error:
+        raise RunError(f"{folder / FILMS}: damaged ({error}). Train again.") from error
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,13 @@ from cxrlocus.functional.pooling import average_pool
 GROUPS = 4
 """Groups of the optional group normalization; every channel count is made a multiple of it."""
 
+NORMS: dict[str, Callable[[int], list[nn.Module]]] = {
+    "none": lambda _: [],
+    "group": lambda channels: [nn.GroupNorm(GROUPS, channels)],
+    "batch": lambda channels: [nn.BatchNorm2d(channels)],
+}
+"""What stands between a 3x3 convolution and its ReLU, by name; the paper names none."""
+
 
 def channels_of(paper: int, width: float) -> int:
     """The channel count that stands for one of the paper's at a share ``width`` of its width.
@@ -25,10 +32,9 @@ def channels_of(paper: int, width: float) -> int:
 
 
 def conv_relu(before: int, after: int, norm: str) -> list[nn.Module]:
-    """conv(after, 3x3, relu), with group normalization between if ``norm`` is "group"."""
-    normalized: list[nn.Module] = [nn.GroupNorm(GROUPS, after)] if norm == "group" else []
+    """conv(after, 3x3, relu), with the normalization of that name (``NORMS``) between."""
     # In place: at full resolution each layer then keeps one tensor for the backward pass instead of two.
-    return [nn.Conv2d(before, after, 3, padding=1), *normalized, nn.ReLU(inplace=True)]
+    return [nn.Conv2d(before, after, 3, padding=1), *NORMS[norm](after), nn.ReLU(inplace=True)]
 
 
 def run(layers: Callable[[Tensor], Tensor], x: Tensor, *, again: bool) -> Tensor:
@@ -47,7 +53,7 @@ class PaperEncoder(nn.Module):
 
     Args:
         width: share of these channel counts.
-        norm: "none" or "group".
+        norm: a name in ``NORMS``.
         mean, std: of the normalization.
         again: compute the full-resolution layers again in the backward pass instead of keeping them.
 
@@ -83,7 +89,7 @@ class ClassificationBlock(nn.Module):
     Args:
         channels: D.
         width: share of these channel counts.
-        norm: "none" or "group".
+        norm: a name in ``NORMS``.
         again: compute all of it again in the backward pass instead of keeping it.
 
     Example:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -132,6 +134,15 @@ class InfoMaskLocalizer:
         with evaluating(self.net), self._autocast():
             latents: Latents = self.net.latents(images.to(self.device))
         return Latents(*(part.cpu() for part in latents))
+
+    def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Fig. 4's panels beside the mask: attention A, mean mu and uncertainty sigma, each (N, C, H, W)."""
+        latents = self.latents(images)
+        return {
+            "attention A": latents.attention.numpy(),
+            "mean mu": latents.mu.numpy(),
+            "uncertainty sigma": latents.sigma.numpy(),
+        }
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)

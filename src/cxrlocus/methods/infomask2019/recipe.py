@@ -11,12 +11,27 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.variational import flat_masks, kl_standard_normal
 from cxrlocus.methods.base import Recipe
-from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
+from cxrlocus.methods.classification import (
+    ClassifierObjective,
+    Part,
+    log_odds,
+    training_films,
+    training_parts,
+    validator,
+)
 from cxrlocus.methods.infomask2019.config import InfoMaskConfig
-from cxrlocus.methods.infomask2019.localizer import STAGE, chosen_findings, infer
+from cxrlocus.methods.infomask2019.localizer import (
+    STAGE,
+    BaselineLocalizer,
+    CheXCamLocalizer,
+    InfoMaskLocalizer,
+    chosen_findings,
+    infer,
+)
 from cxrlocus.methods.infomask2019.model import (
     BaselineNet,
     InfoMaskNet,
@@ -30,8 +45,10 @@ from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.training.checkpoint import write_json
-from cxrlocus.training.fit import OnStep, fit
-from cxrlocus.training.run import stage_done
+from cxrlocus.training.fit import Finals, OnStep, fit
+from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.run import KNOWS, stage_done
+from cxrlocus.types import Findings, Localizer
 
 Figures = Callable[[], Mapping[str, float]]
 
@@ -43,12 +60,17 @@ class DeadMaskWarning(UserWarning):
 def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
     """Train into ``<run>/base``; nothing is done when that stage is there.
 
-    Into the run folder goes network.json: the number of parameters, and the chosen checkpoint's figures of its masks.
+    Into the run folder goes network.json: the number of parameters, the chosen checkpoint's figures of its masks, and
+    what the run knows beyond labels.
+
+    Raises:
+        ConfigError: ``choose="boxes"``, and no validation film has a box of the findings.
     """
     config, folder = recipe.config, recipe.folder / STAGE
     if stage_done(folder, asdict(config), recipe.seed):
         return
     recipe = replace(recipe, index=recipe.index.only(chosen_findings(config, recipe.index.findings).names))
+    _check_choice(recipe)
     train, val = training_parts(recipe)
     torch.manual_seed(recipe.seed)
     net = _build(config, len(recipe.index.findings))
@@ -76,9 +98,50 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
         seed=recipe.seed,
         head=_head(net, backbone),
         on_step=_telling(recipe.on_step, net),
+        finals=_finals(recipe, net),
     )
     if recipe.fabric.is_global_zero:
         _report(recipe, net, progress.figures)
+
+
+def _finals(recipe: Recipe[InfoMaskConfig], net: InfoMaskNet | BaselineNet | CamNet) -> Finals | None:
+    """How the checkpoint is chosen by boxes, where the Config says so."""
+    config, judge = recipe.config, recipe.judge
+    if config.choose == "labels" or judge is None:
+        return None
+    boxed, scratch = _boxed(recipe), recipe.folder / STAGE / "finalists"
+    maps = _localizer(net, boxed.findings, config)
+    return Finals(config.finalists, lambda: judge(maps, boxed, config.criterion, scratch))
+
+
+def _boxed(recipe: Recipe[InfoMaskConfig]) -> Index:
+    """The validation films that have boxes of the findings."""
+    _, val = training_films(recipe)
+    boxed = val.subset([i for i, r in enumerate(val.records) if r.boxes])
+    if not len(boxed):
+        raise ConfigError(
+            f"choose=boxes needs validation films with boxes of {', '.join(val.findings)}; none of the {len(val)} has "
+            "one. Take lists with boxed films in split val (`cxrlocus data split` draws them), or choose=labels."
+        )
+    return boxed
+
+
+def _check_choice(recipe: Recipe[InfoMaskConfig]) -> None:
+    """See, before films are decoded, that there is something to choose by."""
+    if recipe.config.choose == "boxes":
+        _boxed(recipe)
+        if recipe.judge is None:
+            raise ConfigError("choose=boxes needs a judge of maps in the Recipe. Give one, or take choose=labels.")
+
+
+def _localizer(net: InfoMaskNet | BaselineNet | CamNet, findings: Findings, config: InfoMaskConfig) -> Localizer:
+    """The network as it stands, as it will predict."""
+    bf16 = resolve_precision(config.precision) == "bf16"
+    if isinstance(net, InfoMaskNet):
+        return InfoMaskLocalizer(net, findings, config, bf16=bf16)
+    if isinstance(net, BaselineNet):
+        return BaselineLocalizer(net, findings, config, bf16=bf16)
+    return CheXCamLocalizer(net, findings, size=config.size, fit=config.fit, bf16=bf16)
 
 
 def _build(config: InfoMaskConfig, findings: int) -> InfoMaskNet | BaselineNet | CamNet:
@@ -175,7 +238,8 @@ def _telling(on_step: OnStep | None, net: nn.Module) -> OnStep | None:
 def _report(recipe: Recipe[InfoMaskConfig], net: nn.Module, figures: Mapping[str, float]) -> None:
     count = parameter_count(net)
     masks = {name: figures[name] for name in Watched.NAMES if name in figures}
-    write_json(recipe.folder / "network.json", {"parameters": count, "masks": masks})
+    knows = KNOWS.get(("choose", recipe.config.choose), "")
+    write_json(recipe.folder / "network.json", {"parameters": count, "masks": masks, "knows": knows})
     if masks.get("mask_flat") == 1:
         warnings.warn(
             f"{recipe.folder}: dead masks: the same value everywhere on every validation film (log.jsonl has each "
