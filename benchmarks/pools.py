@@ -19,13 +19,13 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from torch import nn
 
 from cxrlocus.functional.losses import masked_bce
 from cxrlocus.methods.yao2018 import YAO, YaoConfig
 from cxrlocus.methods.yao2018.model import YaoNet, build, parameter_count
 from cxrlocus.models.pools import POOLS
 from cxrlocus.training.machine import bf16_pays, describe_machine
+from kept import kept_bytes
 
 
 def main() -> None:
@@ -109,21 +109,6 @@ def part(
         torch.autograd.grad(masked_bce(logits.float(), *labels), features)
 
     return run
-
-
-def kept_bytes(net: nn.Module, images: torch.Tensor) -> int:
-    """What a training step keeps for its backward pass beside the weights."""
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    seen: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = net(images)
-    del out
-    return sum(size for place, size in seen.items() if place not in weights)
 
 
 def medians(timed: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

@@ -61,6 +61,7 @@ def rates(mask, truth):
         "iop": tp / (tp + fp) if tp + fp else None,
         "fpr": fp / (fp + tn) if fp + tn else None,
         "fnr": fn / (fn + tp) if fn + tp else None,
+        "mask_area": (tp + fp) / len(pixels),
         "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
     }
 

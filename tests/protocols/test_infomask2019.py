@@ -81,14 +81,14 @@ def test_limit_masks_that_are_the_boxes():
     for kind in ("mask", "probability", "logit"):
         for policy in ("fixed", "validation", "oracle"):
             got = value_of(measure(predicted(index, maps, kind), index, policy))
-            assert [got[q, "mean"] for q in QUANTITIES] == [1.0, 0.0, 0.0], (kind, policy)
+            assert [got[q, "mean"] for q in ("iop", "fpr", "fnr")] == [1.0, 0.0, 0.0], (kind, policy)
 
 
 def test_limit_the_whole_film_and_nothing():
     index = index_of([film("a", ("Mass", 0, 0, 8, 16), size=(SIDE, SIDE))], FINDINGS)
     one, none = (measure(predicted(index, np.full((1, 2, 4, 4), v)), index) for v in (1.0, 0.0))
-    assert [value_of(one)[q, "Mass"] for q in QUANTITIES] == [0.5, 1.0, 0.0]
-    assert [value_of(none)[q, "Mass"] for q in QUANTITIES] == pytest.approx([math.nan, 0.0, 1.0], nan_ok=True)
+    assert [value_of(one)[q, "Mass"] for q in QUANTITIES] == [0.5, 1.0, 0.0, 1.0]
+    assert [value_of(none)[q, "Mass"] for q in QUANTITIES] == pytest.approx([math.nan, 0.0, 1.0, 0.0], nan_ok=True)
     iop = next(r for r in none if (r.quantity, r.finding) == ("iop", "Mass"))
     assert (iop.n, "1 of 1 masks are empty and have no IoP" in iop.note) == (0, True)
 
@@ -209,7 +209,7 @@ def test_boxes_are_measured_as_masks_and_have_no_label_rows():
     sizes = np.array([[SIDE, SIDE]])
     rows = PIXEL_PROTOCOLS["infomask2019"](boxes, index, label=replace(LABEL, policy="oracle"), sizes=sizes)
     assert {r.quantity for r in rows} == set(QUANTITIES)
-    assert [value_of(rows)[q, "Mass"] for q in QUANTITIES] == [0.5, 0.5, 0.5]
+    assert [value_of(rows)[q, "Mass"] for q in QUANTITIES] == [0.5, 0.5, 0.5, 0.5]
     assert all("boxes filled" in r.note and r.policy == "oracle" for r in rows if r.finding == "Mass")
 
 

@@ -177,7 +177,7 @@ def test_headlines_of_masks_stand_beside_the_best_control(index, whole):
     controls = {"centre_box", "random_map"}
     one, other = mask_headlines(results, frozenset(controls))
     assert (one.row.method, other.row.method) == ("info_mask", "by hand")
-    assert [c.quantity for c in one.cells] == ["iop", "fpr", "fnr"]
+    assert [c.quantity for c in one.cells] == ["iop", "fpr", "fnr", "mask_area"]
     assert {c.finding for c in one.cells} == {"mean"}
     means = {r.method: r.value for r in results if r.quantity == "iop" and r.finding == "mean"}
     assert one.control is not None

@@ -54,7 +54,7 @@ def of_mass(rows: list[Result]) -> dict[str, float]:
 def test_maps_are_cut_under_the_policy_and_labels_measured() -> None:
     p, index = world()
     rows = score_predictions(p, index, PIXELS).results
-    assert of_mass(rows) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.5, "accuracy": 1.0, "auroc": 1.0}
+    assert of_mass(rows) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.5, "mask_area": 0.12, "accuracy": 1.0, "auroc": 1.0}
     assert {(r.protocol, r.method, r.variant, r.policy) for r in rows} == {("infomask2019", "left", "v", "fixed")}
     # What is told of boxes' levels is not told of masks.
     assert not any("levels 60 and 180" in r.note for r in rows)
@@ -77,7 +77,7 @@ def test_given_boxes_are_filled_and_only_boxed_films_are_asked_for_their_size() 
     found = Detections(index.images, FINDINGS, [0, 1, 2], [0, 0, 0], [half, BOX, BOX], [1.0, 1.0, 1.0])
     rows = score_boxes(found, index, replace(PIXELS, policy="oracle"), "hand").results
     # Film 4 has no detection: an empty mask, FNR 1, and no IoP.
-    assert of_mass(rows) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.5}
+    assert of_mass(rows) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.5, "mask_area": 0.12}
     assert {(r.method, r.policy) for r in rows} == {("hand", "fixed")}
     assert all("boxes as given; boxes filled; 1 of 3 masks are empty" in r.note for r in rows if r.quantity == "iop"
                and r.finding == "Mass")  # fmt: skip
@@ -88,7 +88,7 @@ def test_every_control_is_measured_by_its_maps_or_its_filled_boxes() -> None:
     by_name = {s.results[0].method: s.results for s in score_controls(index, PIXELS, p)}
     assert list(by_name) == list(CONTROLS)
     for name in ("centre_box", "class_mean_box", "oracle_box"):
-        assert of_mass(by_name[name]) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.0}
+        assert of_mass(by_name[name]) == {"iop": 1.0, "fpr": 0.0, "fnr": 0.0, "mask_area": 0.25}
     # Noise cut at its best level for other patients is worth what any random mask is.
     chosen = {s.results[0].method: s.results for s in score_controls(index, replace(PIXELS, policy="validation"), p)}
     noise = of_mass(chosen["random_map"])

@@ -27,7 +27,8 @@ def measures(i: list[float], p: list[float], n: list[float]) -> FilmMeasures:
     b = len(i)
     return FilmMeasures(
         image=("a",) * b, film=np.arange(b), finding=np.zeros(b, dtype=np.int64), seen=np.ones(b, dtype=np.bool_),
-        level=np.zeros(b), iop=np.array(i), fpr=np.array(p), fnr=np.array(n), scale="absolute", masking=Masking(),
+        level=np.zeros(b), iop=np.array(i), fpr=np.array(p), fnr=np.array(n),
+        mask_area=np.zeros(b), scale="absolute", masking=Masking(),
     )  # fmt: skip
 
 

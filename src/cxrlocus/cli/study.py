@@ -23,7 +23,7 @@ EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("paper", metavar="PAPER", help="wang2017, infomask2019, or all")
+    parser.add_argument("paper", metavar="PAPER", help="wang2017, infomask2019, infomask2019-alpha, or all")
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; a second call goes on in it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="runs of each row (default 0 1 2)")
@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from cxrlocus.cli.evaluate import tables
     from cxrlocus.files import write_text_whole
     from cxrlocus.protocols.result import write_results
+    from cxrlocus.report.curves import option_figure
     from cxrlocus.report.published import published_results
-    from cxrlocus.study.papers import STUDIES, Setup, run_study
+    from cxrlocus.study.papers import STUDIES, Setup, protocol_of, run_study
     from cxrlocus.study.score import Measure
 
     check_folder_to_write(args.out)
@@ -58,14 +59,17 @@ def run(args: argparse.Namespace) -> int:
         out = args.out / paper
         setup = Setup(
             out, cache_folder(args), args.seeds, args.preset, parse_sets(args.set), args.init,
-            Measure((paper,), args.policy, seed=0), args.split,
+            Measure((protocol_of(paper),), args.policy, seed=0), args.split,
         )  # fmt: skip
         with progress_bars() as bars:
             results, controls = run_study(paper, index, setup, bars)
         # Printed numbers are of the real films: beside another data set they would compare nothing.
-        beside = [r for r in published_results(paper) if r.dataset == index.dataset]
+        beside = [r for r in published_results(protocol_of(paper)) if r.dataset == index.dataset]
         write_results(out / "results.json", results)
         write_text_whole(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
+        varied = STUDIES[paper][0].options
+        if varied and (curve := option_figure(results, varied[0][0])):
+            (out / "curve.svg").write_bytes(curve)
         for table in tables(results + beside, controls):
             print(table)
         say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")

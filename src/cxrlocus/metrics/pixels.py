@@ -124,6 +124,16 @@ def fnr(counts: Overlap) -> FloatArray:
     return _ratio(counts.true - counts.common, counts.true)
 
 
+def covered(counts: Overlap) -> FloatArray:
+    """Share of all cells that is marked: ``|M| / |cells|`` in [0, 1]; the mask's area.
+
+    Example:
+        >>> covered(mask_overlap([[1, 1, 0, 0]], [[0, 1, 1, 1]])).item()
+        0.5
+    """
+    return _ratio(counts.marked, counts.cells)
+
+
 def dice(counts: Overlap) -> FloatArray:
     """Overlap of mask and truth: ``2 |M and T| / (|M| + |T|)`` in [0, 1]; NaN where both are empty (Dice 1945).
 

@@ -2,8 +2,9 @@
 
     IoP = |M and T| / |M|      FPR = |M and not T| / |not T|      FNR = |T and not M| / |T|
 
-M is the film's mask, T the union of its boxes of the finding; each is measured a film, then averaged over the films
-that have a box. The reading, and what the paper leaves open, stands in docs/protocols/infomask2019.md.
+M is the film's mask, T the union of its boxes of the finding. Each, and the share of the film that M covers, is
+measured a film, then averaged over the films that have a box. The reading, and what the paper leaves open, stands in
+docs/protocols/infomask2019.md.
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ from numpy.typing import NDArray
 from cxrlocus.data.records import Index
 from cxrlocus.errors import PredictionsError
 from cxrlocus.metrics.bootstrap import interval, nanmean, resampled_ratio
-from cxrlocus.metrics.ranking import auroc, weighted_auroc
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, Scale, measure_masks
 from cxrlocus.protocols.result import Result
-from cxrlocus.protocols.shared import RunLabel, patient_draws
+from cxrlocus.protocols.shared import (
+    RunLabel,
+    auroc_rows,
+    check_prob,
+    film_positions,
+    joined,
+    patient_draws,
+    result_row,
+)
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import BoolArray, FloatArray
 
 NAME = "infomask2019"
 
-QUANTITIES = ("iop", "fpr", "fnr")
-"""What is measured of each mask, in the order of the paper's Table 1."""
+QUANTITIES = ("iop", "fpr", "fnr", "mask_area")
+"""What is measured of each mask: the paper's Table 1 in its order, then the share of the film."""
 
 CUT = 0.5
 """A film is called positive when its probability is strictly above this: the greater of two softmax outputs."""
@@ -66,9 +74,9 @@ def infomask2019(
             criterion, scale and raster are then those it was made with. None: measured here.
 
     Returns:
-        Rows of ``iop``, ``fpr`` and ``fnr`` for each finding that has boxes, of ``accuracy`` (threshold .5) and
-        ``auroc`` for each finding, each with its mean of findings. Intervals hold 95 %; they are of the films, with
-        the levels as chosen.
+        Rows of ``iop``, ``fpr``, ``fnr`` and ``mask_area`` for each finding that has boxes, of ``accuracy``
+        (threshold .5) and ``auroc`` for each finding, each with its mean of findings. Intervals hold 95 %; they are of
+        the films, with the levels as chosen.
 
     Raises:
         PredictionsError: a film stands twice or is not in the index, ``prob`` has another shape, a map is not finite,
@@ -85,11 +93,9 @@ def infomask2019(
         >>> boxes = Detections(("a.png",), index.findings, [0], [0], [[0.0, 0.0, 2.0, 8.0]], [1.0])
         >>> rows = infomask2019(boxes, index, label=RunLabel("hand", "", "toy"), sizes=np.array([[8, 8]]))
         >>> [(r.quantity, r.value) for r in rows if r.finding == "Mass"]
-        [('iop', 0.5), ('fpr', 0.25), ('fnr', 0.75)]
+        [('iop', 0.5), ('fpr', 0.25), ('fnr', 0.75), ('mask_area', 0.25)]
     """
-    shape = (len(found.images), len(found.findings))
-    if prob is not None and np.shape(prob) != shape:
-        raise PredictionsError(f"prob must be (films, findings) = {shape}; got {np.shape(prob)}. Predict again.")
+    check_prob(prob, found)
     if measures is None:
         measures = measure_masks(found, index, Masking(label.policy, criterion, scale, raster, seed), sizes)
     if measures.masking.policy != label.policy:
@@ -99,7 +105,8 @@ def infomask2019(
         )
     rows = _pixels(measures, found, index, label, seed, resamples)
     if prob is not None:
-        rows += _labels(found, index, np.asarray(prob, dtype=np.float64), label, seed, resamples)
+        rows += _accuracies(found, index, np.asarray(prob, dtype=np.float64), label, seed, resamples)
+        rows += auroc_rows(NAME, found, index, prob, label, seed, resamples)
     return rows
 
 
@@ -155,9 +162,9 @@ def _note(measures: FilmMeasures, c: int, quantity: str, index: Index, are_boxes
     level, value, seen = measures.level[mine], getattr(measures, quantity)[mine], measures.seen[mine]
     chosen = are_boxes | ~np.isnan(level)
     undefined = int((np.isnan(value) & chosen).sum())
-    why = {"iop": "masks are empty and have no IoP", "fpr": "films are all box", "fnr": "boxes mark no cell"}[quantity]
+    why = {"iop": "masks are empty and have no IoP", "fpr": "films are all box", "fnr": "boxes mark no cell"}
     counted = (
-        (undefined, f"of {len(value)} {why}"),
+        (undefined, f"of {len(value)} {why.get(quantity, 'masks have no area')}"),
         (int((~seen).sum()), "boxed films were not looked at: empty masks"),
         (int((~chosen).sum()), "films not measured: no boxes of other patients to choose by"),
         (len(index) - len(value), "films without a box of it left out"),
@@ -176,28 +183,23 @@ def _levels_told(level: FloatArray, scale: str, masking: Masking) -> str:
     return f"map > {levels}{' of its range' if scale == 'relative' else ''}{source}"
 
 
-def _labels(
+def _accuracies(
     found: Predictions | Detections, index: Index, prob: FloatArray, label: RunLabel, seed: int, resamples: int
 ) -> list[Result]:
-    films = np.array([index.position[name] for name in found.images], dtype=np.int64)
+    films = film_positions(found, index)
     patients, unit = np.unique([index.patients[i] for i in films.tolist()], return_inverse=True)
     draws = patient_draws(len(patients), resamples, seed)
-    names = [f for f in index.findings if f in found.findings]
-    rows = []
-    for quantity, threshold, measure in (("accuracy", CUT, _accuracy), ("auroc", NAN, _auroc)):
-        samples, counts = [], []
-        for finding in names:
-            c = index.findings.index(finding)
-            target, known = index.target[films, c] == 1, index.known[films, c]
-            samples.append(measure(target, prob[:, found.findings.index(finding)], known, draws, unit))
-            counts.append(int(known.sum()))
-            note = f"{int(target[known].sum())} positive films"
-            note += f"; positive is a probability > {CUT:g}, fixed beforehand" if quantity == "accuracy" else ""
-            rows.append(_row(label, finding, quantity, threshold, samples[-1], counts[-1], note))
-        defined = [s for s in samples if not math.isnan(s[0])] or [np.full(1 + len(draws), NAN)]
-        note = f"mean of the {sum(not math.isnan(s[0]) for s in samples)} findings in which it is defined"
-        rows.append(_row(label, "mean", quantity, threshold, nanmean(np.stack(defined), axis=0), len(films), note))
-    return rows
+    rows, samples = [], []
+    for finding in (f for f in index.findings if f in found.findings):
+        c = index.findings.index(finding)
+        target, known = index.target[films, c] == 1, index.known[films, c]
+        values = _accuracy(target, prob[:, found.findings.index(finding)], known, draws, unit)
+        note = f"{int(target[known].sum())} positive films; positive is a probability > {CUT:g}, fixed beforehand"
+        rows.append(_row(label, finding, "accuracy", CUT, values, int(known.sum()), note))
+        samples += [values] if not math.isnan(values[0]) else []
+    note = f"mean of the {len(samples)} findings in which it is defined"
+    mean = nanmean(np.stack(samples or [np.full(1 + len(draws), NAN)]), axis=0)
+    return [*rows, _row(label, "mean", "accuracy", CUT, mean, len(films), note)]
 
 
 def _accuracy(
@@ -210,28 +212,8 @@ def _accuracy(
     return resampled_ratio(above, below, np.concatenate([np.ones((1, draws.shape[1])), draws]))
 
 
-def _auroc(
-    target: BoolArray, score: FloatArray, known: BoolArray, draws: FloatArray, unit: NDArray[np.int64]
-) -> FloatArray:
-    return np.append(auroc(target, score, known), weighted_auroc(target, score, draws, unit, known))
-
-
 def _row(
     label: RunLabel, finding: str, quantity: str, threshold: float, samples: FloatArray, n: int, note: str
 ) -> Result:
-    lo, hi = interval(samples[1:])
-    return Result(
-        NAME,
-        label.method,
-        label.variant,
-        label.dataset,
-        finding,
-        quantity,
-        threshold,
-        label.policy,
-        float(samples[0]),
-        float(lo),
-        float(hi),
-        n,
-        note="; ".join(filter(None, (label.note, note))),
-    )
+    values = (samples[0], *interval(samples[1:]))
+    return result_row(NAME, label, finding, quantity, values, n, joined(label.note, note), threshold=threshold)

@@ -23,7 +23,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.errors import ConfigError, PredictionsError
 from cxrlocus.metrics.bootstrap import nanmean
-from cxrlocus.metrics.pixels import Overlap, box_mask, dice, fnr, fpr, iop, overlap_above
+from cxrlocus.metrics.pixels import Overlap, box_mask, covered, dice, fnr, fpr, iop, overlap_above
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.shared import FilmBoxes, film_positions, true_boxes
 from cxrlocus.regions.detections import Detections
@@ -106,6 +106,7 @@ class FilmMeasures:
         seen: (B,) whether the film was looked at; one that was not has an empty mask.
         level: (B,) where the map was cut; NaN where there were no boxes to choose a level by, and for boxes.
         iop, fpr, fnr: (B,), NaN where undefined.
+        mask_area: (B,) share of the film that the mask covers.
         scale: what the levels are values of; "" for boxes.
         masking: how the masks were made.
     """
@@ -118,6 +119,7 @@ class FilmMeasures:
     iop: FloatArray
     fpr: FloatArray
     fnr: FloatArray
+    mask_area: FloatArray
     scale: Scale | Literal[""]
     masking: Masking
 
@@ -157,7 +159,7 @@ def measure_masks(
     total = Overlap(*(np.array([np.max(getattr(n, name)) for n in counts], dtype=np.int64) for name in Overlap._fields))
     known = np.where(np.isnan(level), np.nan, 1.0)
     told = np.full(len(level), np.nan) if isinstance(found, Detections) else level
-    rates = (known * iop(total), known * fpr(total), known * fnr(total))
+    rates = (known * iop(total), known * fpr(total), known * fnr(total), known * covered(total))
     image = tuple(index.images[i] for i in case.film.tolist())
     return FilmMeasures(image, case.film, case.finding, case.place >= 0, told, *rates, case.scale, masking)
 

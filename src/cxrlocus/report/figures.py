@@ -123,7 +123,7 @@ def accuracy_figure(results: Sequence[Result], quantity: str, label: str, contro
     curves = lines(results, quantity, "mean", controls)
     if not curves:
         return ""
-    with _figure(8.6, max(3.5, 0.6 + 0.17 * len(curves))) as figure:
+    with figure_of(8.6, max(3.5, 0.6 + 0.17 * len(curves))) as figure:
         axes = figure.add_subplot()
         for line, style in zip(curves, _styles(curves), strict=True):
             axes.plot(line.x, line.y, label=line.label, zorder=2 if line.is_control else 3, **style)
@@ -146,7 +146,7 @@ def small_multiples(
         return ""
     labels = list(dict.fromkeys((c.label, c.is_control) for found in curves.values() for c in found))
     styles = dict(zip(labels, _styles_of([is_control for _, is_control in labels]), strict=True))
-    with _figure(WIDTH, 2.1 * math.ceil(len(curves) / _across(len(curves))) + 0.3) as figure:
+    with figure_of(WIDTH, 2.1 * math.ceil(len(curves) / _across(len(curves))) + 0.3) as figure:
         for axes, (finding, found) in _panels(figure, curves):
             for line in found:
                 axes.plot(line.x, line.y, **{**styles[line.label, line.is_control], "linewidth": 1.3, "markersize": 2})
@@ -198,7 +198,7 @@ def roc_figure(curves: Mapping[str, Sequence[Roc]]) -> str:
     if not drawn:
         return ""
     labels = list(dict.fromkeys(d[0].label for rocs in drawn.values() for d in rocs))
-    with _figure(WIDTH, 10 / _across(len(drawn)) * math.ceil(len(drawn) / _across(len(drawn))) + 0.3) as figure:
+    with figure_of(WIDTH, 10 / _across(len(drawn)) * math.ceil(len(drawn) / _across(len(drawn))) + 0.3) as figure:
         for axes, (finding, rocs) in _panels(figure, drawn):
             axes.plot([0, 1], [0, 1], color="#bbb", linewidth=0.8, linestyle=(0, (2, 2)))
             for k, (roc, x, y) in enumerate(rocs):
@@ -269,7 +269,7 @@ def density_figure(panels: Mapping[str, Mapping[str, ArrayLike]], controls: Coll
     if not kept:
         return ""
     x = np.linspace(0, 1, 201)
-    with _figure(WIDTH, 3.2 + 0.1 * len(labels)) as figure:
+    with figure_of(WIDTH, 3.2 + 0.1 * len(labels)) as figure:
         for k, (title, rows) in enumerate(kept.items()):
             axes = figure.add_subplot(1, len(kept), k + 1)
             for label in (label for label in labels if label in rows):
@@ -366,15 +366,19 @@ def _panels(figure: Figure, items: Mapping[str, Item]) -> Iterator[tuple[Axes, t
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def figure_of(width: float, height: float) -> Iterator[Figure]:
+    """A figure in the page's style, of a size in inches of 96 pixels."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _uri(figure: Figure) -> str:
-    """Text stays text in the reader's own font, so the file is small and can be searched."""
+def svg_of(figure: Figure) -> bytes:
+    """A figure as SVG: text stays text in the reader's own font, so the file is small and can be searched."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue().replace("'DejaVu Sans'", _FONTS)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
+    return buffer.getvalue().replace("'DejaVu Sans'", _FONTS).encode("utf-8")
+
+
+def _uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg_of(figure)).decode("ascii")

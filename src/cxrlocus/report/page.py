@@ -61,12 +61,13 @@ QUANTITIES = {
     "iop": "Pixels: share of the mask inside the boxes (IoP)",
     "fpr": "Pixels: share of the outside that the mask covers (FPR)",
     "fnr": "Pixels: share of the boxes that the mask leaves out (FNR)",
+    "mask_area": "Pixels: share of the film that the mask covers",
     "accuracy": "Accuracy of the labels at probability .5",
     "auroc": "AUROC of the labels",
 }
 
-MASK_QUANTITIES = ("iop", "fpr", "fnr")
-"""Quantities of masks, in the order of InfoMask's Table 1; the page shows them openly, the rest folded."""
+MASK_QUANTITIES = ("iop", "fpr", "fnr", "mask_area")
+"""Quantities of masks, first those of InfoMask's Table 1 in its order; the page shows them openly, the rest folded."""
 
 _HERE = Path(__file__).parent
 

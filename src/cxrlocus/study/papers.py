@@ -23,16 +23,28 @@ from cxrlocus.training.run import file_hash
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a method's variant, and how its maps are taken ("" for the method's own)."""
+    """A row of a table.
+
+    Args:
+        method, variant: by name.
+        maps: how its maps are taken, "" for the method's own.
+        options: Config fields as (name, text) that make it a row of its own.
+    """
 
     method: str
     variant: str = ""
     maps: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def told(self) -> str:
+        """Its options in words."""
+        return ", ".join(f"{name}={text}" for name, text in self.options)
 
     @property
     def trained(self) -> str:
         """Name of the run that the row needs; rows that differ in ``maps`` only share it."""
-        return "-".join(filter(None, (self.method, self.variant)))
+        return "-".join(filter(None, (self.method, self.variant, self.told)))
 
     @property
     def name(self) -> str:
@@ -56,8 +68,22 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("infomask2019", "chexcam"),
         Row("infomask2019"),
     ),
+    # How narrow the bottleneck is: alpha = 0 is FeatureMask.
+    "infomask2019-alpha": tuple(
+        Row("infomask2019", options=(("alpha", alpha),)) for alpha in ("0", "0.0001", "0.001", "0.01", "0.1", "1")
+    ),
 }
-"""Every study by the paper's name."""
+"""Every study by the paper's name, or the paper's and what is varied."""
+
+
+def protocol_of(study: str) -> str:
+    """The protocol that a study is measured by.
+
+    Example:
+        >>> protocol_of("infomask2019-alpha")
+        'infomask2019'
+    """
+    return study.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -108,18 +134,14 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> tuple[list[R
 
 
 def options_of(row: Row, options: Mapping[str, str]) -> dict[str, str]:
-    """The options that are a row's: those of every row, and over them those of its variant.
+    """The options that are a row's: those of every row, over them those of its variant, over both its own.
 
     Example:
         >>> options_of(Row("cam", "max"), {"epochs": "9", "max.lr": "0.1", "lse.lr": "1", "max.epochs": "3"})
         {'epochs': '3', 'lr': '0.1'}
     """
-    own = {
-        name.removeprefix(f"{row.variant}."): text
-        for name, text in options.items()
-        if "." in name and name.startswith(f"{row.variant}.")
-    }
-    return {**{name: text for name, text in options.items() if "." not in name}, **own}
+    own = {n.removeprefix(f"{row.variant}."): text for n, text in options.items() if n.startswith(f"{row.variant}.")}
+    return {**{name: text for name, text in options.items() if "." not in name}, **own, **dict(row.options)}
 
 
 def check_same_study(index: Index, setup: Setup) -> None:
@@ -169,6 +191,8 @@ def cell(row: Row, seed: int, index: Index, films: Index, setup: Setup, bars: Ba
     if not (pred / "meta.json").is_file():
         predict_run(run, films, pred, split=setup.split, cache=setup.cache, bars=bars, maps=row.maps)
     results = score_predictions(read_predictions(pred), films, setup.measure).results
+    if row.options:
+        results = [replace(r, variant=", ".join(filter(None, (r.variant, row.told)))) for r in results]
     done.parent.mkdir(parents=True, exist_ok=True)
     write_results(done, results)
     return results
