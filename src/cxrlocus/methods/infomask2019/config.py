@@ -131,7 +131,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "norm": "batch",
         "batch_size": 16,
         "epochs": 10,
-        "lr": 3e-3,
+        "lr": 1e-3,
         "weight_decay": 0.0,
     },
     # Minutes on two cores, for phantom films.
@@ -141,7 +141,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "norm": "batch",
         "batch_size": 16,
         "epochs": 12,
-        "lr": 3e-3,
+        "lr": 1e-3,
         "weight_decay": 0.0,
     },
 }
