@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import contract
@@ -11,7 +12,13 @@ from lightning_fabric import Fabric
 from cxrlocus.data.records import Index
 from cxrlocus.errors import RunError
 from cxrlocus.methods import METHODS
-from cxrlocus.methods.cai2018 import CaiConfig, reuse_stages
+from cxrlocus.methods.cai2018 import CaiConfig
+from cxrlocus.study.sharing import reuse_stages
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, planted: Index, cache: Path, fabric: Fabric) -> Path:
+    return contract.train_tiny("cai2018", planted, tmp_path_factory.mktemp("sibling") / "run", cache, fabric)
 
 
 def config(variant: str = "", **options: str) -> CaiConfig:
@@ -23,8 +30,8 @@ def config(variant: str = "", **options: str) -> CaiConfig:
 
 
 def reuse(folder: Path, wanted: CaiConfig, run: Path, planted: Index, **other: object) -> tuple[str, ...]:
-    known = {"seed": 0, "index_hash": planted.split("train").hash, "init": "", **other}
-    return reuse_stages(folder, wanted, run, **known)  # type: ignore[arg-type]  # three types in one dict
+    info = contract.info_of("cai2018", planted.split("train"), vars(wanted))
+    return reuse_stages(folder, replace(info, **other), METHODS["cai2018"].stages(wanted), run)  # type: ignore[arg-type]  # a str or an int
 
 
 @pytest.mark.parametrize(
@@ -41,34 +48,33 @@ def reuse(folder: Path, wanted: CaiConfig, run: Path, planted: Index, **other: o
     ],
 )
 def test_stages_are_taken_up_to_the_first_that_differs(
-    runs: dict[str, Path],
+    trained_run: Path,
     planted: Index,
     tmp_path: Path,
     variant: str,
     options: dict[str, str],
     shared: tuple[str, ...],
 ) -> None:
-    assert reuse(tmp_path / "run", config(variant, **options), runs["cai2018"], planted) == shared
+    assert reuse(tmp_path / "run", config(variant, **options), trained_run, planted) == shared
     assert sorted(p.name for p in (tmp_path / "run").glob("*")) == sorted(shared)
-    assert reuse(tmp_path / "run", config(variant, **options), runs["cai2018"], planted) == ()
+    assert reuse(tmp_path / "run", config(variant, **options), trained_run, planted) == ()
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"index_hash": "0"}, {"init": "0"}])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"index_hash": "0"}, {"init": "0"}, {"method": "cam"}])
 def test_runs_of_another_beginning_share_nothing(
-    runs: dict[str, Path], planted: Index, tmp_path: Path, other: dict[str, object]
+    trained_run: Path, planted: Index, tmp_path: Path, other: dict[str, object]
 ) -> None:
-    assert reuse(tmp_path / "run", config(), runs["cai2018"], planted, **other) == ()
-    assert reuse(tmp_path / "run", config(), runs["cam"], planted) == ()
+    assert reuse(tmp_path / "run", config(), trained_run, planted, **other) == ()
     with pytest.raises(RunError, match=r"no run\.json"):
         reuse(tmp_path / "run", config(), tmp_path, planted)
 
 
 def test_training_goes_on_from_what_was_copied(
-    runs: dict[str, Path], planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+    trained_run: Path, planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
 ) -> None:
     (tmp_path / "msa").mkdir()
     (tmp_path / "msa" / "resume.safetensors").write_bytes(b"a stage that was begun")
-    reuse(tmp_path, config("kp-none"), runs["cai2018"], planted)
+    reuse(tmp_path, config("kp-none"), trained_run, planted)
     seen: set[str] = set()
     contract.train_tiny(
         "cai2018", planted, tmp_path, cache, fabric, variant="kp-none",

@@ -18,12 +18,16 @@ from cxrlocus.cli.common import (
 from cxrlocus.errors import ConfigError
 
 HELP = "train and measure every row of a paper's tables, ours beside theirs"
+STUDY_HELP = (
+    "wang2017, infomask2019, yao2018, cai2018 or all; infomask2019-alpha and yao2018-resolution vary one option"
+)
+APART = "As printed by the papers, on other films: only the order of the rows compares"
 EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("paper", metavar="PAPER", help="wang2017, infomask2019, infomask2019-alpha, or all")
+    parser.add_argument("paper", metavar="PAPER", help=STUDY_HELP)
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; a second call goes on in it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="runs of each row (default 0 1 2)")
@@ -63,13 +67,16 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         with progress_bars() as bars:
             results, controls = run_study(paper, index, setup, bars)
-        # Printed numbers are of the real films: beside another data set they would compare nothing.
-        beside = [r for r in published_results(protocol_of(paper)) if r.dataset == index.dataset]
+        printed = published_results(protocol_of(paper)) if "-" not in paper else []
+        beside = [r for r in printed if r.dataset == index.dataset]
         write_results(out / "results.json", results)
-        write_text_whole(out / "tables.md", "\n".join(tables(results + beside, controls, markdown=True)))
-        varied = STUDIES[paper][0].options
-        if varied and (curve := option_figure(results, varied[0][0])):
-            (out / "curve.svg").write_bytes(curve)
+        text = tables(results + beside, controls, markdown=True)
+        if apart := [r for r in printed if r.dataset != index.dataset]:
+            text += [f"## {APART}\n", *tables(apart, frozenset(), markdown=True)]
+        write_text_whole(out / "tables.md", "\n".join(text))
+        varied = {name for row in STUDIES[paper] for name, _ in row.options} if "-" in paper else set()
+        for option in varied:
+            (out / f"{option}.svg").write_bytes(option_figure(results, option))
         for table in tables(results + beside, controls):
             print(table)
         say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")

@@ -64,6 +64,7 @@ class MethodSpec(Generic[ConfigT]):
         train: carries out the recipe, skipping stages that are done.
         load: a trained run folder to a Localizer.
         films: the films of a data set that a Config may train on; splits "train" and "val" unless told otherwise.
+        stages: what each stage of a Config depends on, in order, for a method whose runs may have stages in common.
     """
 
     name: str
@@ -74,6 +75,7 @@ class MethodSpec(Generic[ConfigT]):
     train: Callable[[Recipe[ConfigT]], None]
     load: Callable[[Path, RunInfo], Localizer]
     films: Callable[[ConfigT, Index], Index] = lambda _config, index: index.split("train", "val")
+    stages: Callable[[ConfigT], Mapping[str, Mapping[str, Any]]] = lambda _config: {}
 
     def configure(
         self, *, variant: str = "", preset: str = "paper", options: Mapping[str, str] | None = None

@@ -68,10 +68,44 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("infomask2019", "chexcam"),
         Row("infomask2019"),
     ),
+    # Tables 2 and 3, r0 = 0, 5 and 10, then the other pools.
+    "yao2018": (
+        Row("yao2018", "r0_0"),
+        Row("yao2018"),
+        Row("yao2018", "r0_10"),
+        Row("yao2018", "average"),
+        Row("yao2018", "max"),
+        Row("yao2018", "noisy_or"),
+        Row("yao2018", "gm"),
+        Row("yao2018", "gm_adaptive"),
+        Row("yao2018", "lse"),
+        Row("yao2018", "pcam"),
+        Row("yao2018", "gated_attention"),
+    ),
+    # Table 1 (scales at two sizes), Table 2 (base and ours), Table 3 (t = 1, 2, 3 without KP, vanilla, with KP).
+    "cai2018": (
+        Row("cai2018", "msa-none"),
+        Row("cai2018", "msa-bilinear"),
+        Row("cai2018", "msa-deconv"),
+        Row("cai2018", "double-none"),
+        Row("cai2018", "double-bilinear"),
+        Row("cai2018", "double-deconv"),
+        Row("cai2018", "base"),
+        Row("cai2018", "kp-none", options=(("steps", "1"),)),
+        Row("cai2018", "kp-none", options=(("steps", "2"),)),
+        Row("cai2018", "kp-none"),
+        Row("cai2018", "kp-vanilla", options=(("steps", "2"),)),
+        Row("cai2018", "kp-vanilla"),
+        Row("cai2018", "t1"),
+        Row("cai2018", "t2"),
+        Row("cai2018"),
+    ),
     # How narrow the bottleneck is: alpha = 0 is FeatureMask.
     "infomask2019-alpha": tuple(
         Row("infomask2019", options=(("alpha", alpha),)) for alpha in ("0", "0.0001", "0.001", "0.01", "0.1", "1")
     ),
+    # Fig. 1: finer and finer maps.
+    "yao2018-resolution": tuple(Row("yao2018", options=(("resolution", n),)) for n in ("16", "32", "64", "128")),
 }
 """Every study by the paper's name, or the paper's and what is varied."""
 
@@ -187,7 +221,8 @@ def cell(row: Row, seed: int, index: Index, films: Index, setup: Setup, bars: Ba
         return bars(f"{row.name} seed {seed}: {label}")
 
     job = Job(row.method, row.variant, setup.preset, options_of(row, setup.options), seed, setup.init)
-    train_run(job, index, run, cache=setup.cache, bars=labelled)
+    others = sorted(p.parent for p in run.parent.glob(f"{row.method}*-seed{seed}/run.json") if p.parent != run)
+    train_run(job, index, run, cache=setup.cache, bars=labelled, siblings=others)
     if not (pred / "meta.json").is_file():
         predict_run(run, films, pred, split=setup.split, cache=setup.cache, bars=bars, maps=row.maps)
     results = score_predictions(read_predictions(pred), films, setup.measure).results

@@ -1,31 +1,30 @@
-"""Stages that runs have in common are trained once: variants differ in how they mine, not in what they begin with."""
+"""Stages that runs have in common are trained once: rows of a table often differ only in how they go on."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cxrlocus.errors import RunError
-from cxrlocus.methods.cai2018.config import CaiConfig, stage_config, stages_of
-from cxrlocus.training.run import read_run, stage_done
+from cxrlocus.training.run import RunInfo, read_run, stage_done
 
 
 def reuse_stages(
-    folder: Path, config: CaiConfig, sibling: Path, *, seed: int, index_hash: str, init: str
+    folder: Path, info: RunInfo, stages: Mapping[str, Mapping[str, Any]], sibling: Path
 ) -> tuple[str, ...]:
     """Copy into a run folder the stages that another run has trained on the same films from the same beginning.
 
     Stages are taken in order, up to the first that the other run has not, or has with another configuration. Nothing is
-    copied over a stage that is there, or from a run of other films, another seed or other first weights.
+    copied over a stage that is there, or from a run of another method, of other films, another seed or other first
+    weights.
 
     Args:
         folder: the run that is to be trained; it need not exist.
-        config: its Config.
+        info: what it is.
+        stages: what each of its stages depends on, in order (``MethodSpec.stages``).
         sibling: the run folder to take stages from.
-        seed: of the run, as ``RunInfo`` has it.
-        index_hash: of the films it trains on, likewise.
-        init: sha256 of the weights it starts from, likewise.
 
     Returns:
         The stages copied.
@@ -33,15 +32,14 @@ def reuse_stages(
     Raises:
         RunError: ``sibling`` is no run folder, or a stage of ``folder`` has another configuration.
     """
-    info = read_run(sibling)
-    if (info.method, info.seed, info.index_hash, info.init) != ("cai2018", seed, index_hash, init):
+    other = read_run(sibling)
+    if any(getattr(other, name) != getattr(info, name) for name in ("method", "seed", "index_hash", "init")):
         return ()
     copied: list[str] = []
-    for stage in stages_of(config):
-        wanted = asdict(stage_config(config, stage))
-        if stage_done(folder / stage, wanted, seed):
+    for stage, wanted in stages.items():
+        if stage_done(folder / stage, wanted, info.seed):
             continue
-        if not _has(sibling / stage, wanted, seed):
+        if not _has(sibling / stage, wanted, info.seed):
             break
         part = folder / f"{stage}.part"
         shutil.rmtree(part, ignore_errors=True)
@@ -53,7 +51,7 @@ def reuse_stages(
     return tuple(copied)
 
 
-def _has(folder: Path, wanted: dict[str, object], seed: int) -> bool:
+def _has(folder: Path, wanted: Mapping[str, Any], seed: int) -> bool:
     try:
         return stage_done(folder, wanted, seed)
     except RunError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.prediction.predict import predict
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, measure_masks
+from cxrlocus.study.sharing import reuse_stages
 from cxrlocus.training.machine import describe_machine, make_fabric
 from cxrlocus.training.run import RunInfo, check_run, file_hash, open_run, read_films
 from cxrlocus.types import Localizer
@@ -53,8 +54,16 @@ class Job:
     nodes: int = 1
 
 
-def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> bool:
+def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars, siblings: Sequence[Path] = ()) -> bool:
     """Train a job on the films of an index that may be trained on; True on the process that speaks for all.
+
+    Args:
+        job: what.
+        index: the data set.
+        out: the run folder.
+        cache: folder of decoded films.
+        bars: progress.
+        siblings: run folders to take stages from that this run would train again.
 
     Raises:
         ConfigError: the job names something unknown.
@@ -86,6 +95,8 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars) -> 
     speaks, begun = bool(fabric.is_global_zero), (out / "run.json").is_file()
     if speaks:
         open_run(out, info, defaults)
+        for sibling in siblings:
+            reuse_stages(out, info, method.stages(config), sibling)
     fabric.barrier()
     on_step, on_film = (bars("training"), bars("films")) if speaks else (None, None)
     try:

@@ -1,11 +1,10 @@
 """Attention mining (Cai et al. 2018): erase what was found and look again, without forgetting, on two scales."""
 
 from cxrlocus.methods.base import MethodSpec
-from cxrlocus.methods.cai2018.config import PRESETS, VARIANTS, CaiConfig
+from cxrlocus.methods.cai2018.config import PRESETS, VARIANTS, CaiConfig, stage_configs
 from cxrlocus.methods.cai2018.films import setting_of, training_films
 from cxrlocus.methods.cai2018.localizer import CaiLocalizer, load_cai
 from cxrlocus.methods.cai2018.recipe import train_cai
-from cxrlocus.methods.cai2018.sharing import reuse_stages
 
 CAI = MethodSpec(
     name="cai2018",
@@ -17,6 +16,7 @@ CAI = MethodSpec(
     train=train_cai,
     load=load_cai,
     films=training_films,
+    stages=stage_configs,
 )
 
-__all__ = ["CAI", "CaiConfig", "CaiLocalizer", "reuse_stages", "setting_of", "training_films"]
+__all__ = ["CAI", "CaiConfig", "CaiLocalizer", "setting_of", "training_films"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from cxrlocus.errors import ConfigError
@@ -206,6 +206,11 @@ def stage_config(config: CaiConfig, stage: str) -> CaiConfig:
     return replace(
         one, epochs=one.mine_epochs, patience=one.mine_patience, lr=one.lr * one.mine_rate, select=one.mine_select
     )
+
+
+def stage_configs(config: CaiConfig) -> dict[str, dict[str, Any]]:
+    """What each stage depends on, in order."""
+    return {stage: asdict(stage_config(config, stage)) for stage in stages_of(config)}
 
 
 def _defaults(*names: str) -> dict[str, Any]:
