@@ -91,6 +91,22 @@ def test_the_true_boxes_as_anybodys_are_perfect(films: Path, tmp_path: Path) -> 
     assert {row["method"] for row in rows} == {"by hand", *CONTROLS}
 
 
+def test_a_second_truth_stands_in_place_of_the_first(films: Path, tmp_path: Path) -> None:
+    """A reader who boxed one film alone: that film counts, and its boxes measured against themselves are perfect."""
+    record = next(r for r in open_index(films).split("test").records if r.boxes)
+    box = record.boxes[0]
+    x0, y0, x1, y1 = box.xyxy
+    text = f"image,finding,x,y,w,h\n{record.image},{box.finding},{x0},{y0},{(x1 - x0) / 2},{y1 - y0}\n"
+    (tmp_path / "other.csv").write_text(text, encoding="utf-8")
+    words = ("--data", films, "--truth", tmp_path / "other.csv", "--no-controls")
+    _, rows = measured(tmp_path / "other.csv", *words, rows=tmp_path / "r.json")
+    mine = of(rows, quantity="accuracy_iou", threshold=0.7, finding=box.finding)
+    assert [(row["value"], row["n"]) for row in mine] == [(1.0, 1)]
+    assert {row["dataset"] for row in rows} == {f"{open_index(films).dataset}, boxes of other.csv"}
+    missing = cxrlocus("evaluate", tmp_path / "other.csv", "--data", films, "--truth", tmp_path / "none.csv")
+    assert "none.csv: not a readable CSV of boxes" in missing.complaint()
+
+
 def test_half_of_the_true_boxes_is_half_right(films: Path, tmp_path: Path) -> None:
     boxes = list(true_boxes(films))
     kept = boxes[::2]

@@ -68,6 +68,12 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="protocol infomask2019: cells of a mask along the film's longest side (default 256)",
     )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="CSV",
+        help="measure against these boxes (image,finding,x,y,w,h) in place of the data set's: a second reader's, say",
+    )
     parser.add_argument("--split", help="the measured films (default: the split that was predicted, else test)")
     parser.add_argument(
         "--subset",
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
     for file in filter(None, (args.json, args.markdown)):
         check_file_to_write(file)
-    scored = score_all([args.predictions], args, load_index(args))
+    scored = score_all([args.predictions], args, measured_index(args))
     results = [row for one in scored for row in one.results]
     controls = control_names(scored)
     # Files first: printing ends early where the reader (head, say) closes the pipe.
@@ -100,6 +106,16 @@ def run(args: argparse.Namespace) -> int:
     for table in tables(results, controls):
         print(table)
     return 0
+
+
+def measured_index(args: argparse.Namespace) -> Index:
+    """The data set, with the boxes of ``--truth`` in place of its own where that is given."""
+    from cxrlocus.protocols.boxlist import as_truth, read_boxes
+
+    index = load_index(args)
+    if args.truth is None:
+        return index
+    return as_truth(read_boxes(args.truth, index), index, f"{index.dataset}, boxes of {args.truth.name}")
 
 
 def measure_asked_for(args: argparse.Namespace) -> Measure:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrlocus import __version__
-from cxrlocus.cli.common import add_data, check_folder_to_write, load_index, progress_bar, say
-from cxrlocus.cli.evaluate import add_measure, control_names, evaluated_films, score_all
+from cxrlocus.cli.common import add_data, check_folder_to_write, progress_bar, say
+from cxrlocus.cli.evaluate import add_measure, control_names, evaluated_films, measured_index, score_all
 
 if TYPE_CHECKING:
     from cxrlocus.data.records import Index
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the page."""
     check_folder_to_write(args.out)
-    whole = load_index(args)
+    whole = measured_index(args)
     print(write_page(score_all(args.predictions, args, whole), whole, args))
     return 0
 
