@@ -63,6 +63,11 @@ def test_best_is_the_least_where_less_is_better_and_nothing_is_best_alone():
     assert math.isnan(pivot(rows[:1], "afp", 0.3).best[0])
 
 
+def test_an_area_is_neither_good_nor_bad():
+    rows = [result("cam", "Mass", 0.2, quantity="mask_area"), result("gradcam", "Mass", 0.3, quantity="mask_area")]
+    assert math.isnan(pivot(rows, "mask_area", rows[0].threshold).best[0])
+
+
 def test_details_are_rows_of_their_own_and_the_best_is_among_its_like():
     rows = [
         dataclasses.replace(result(method, "mean", value), detail=f"capped={capped}")

@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="safetensors weights of the backbone")
     parser.add_argument("--policy", choices=("fixed", "validation", "oracle"), default="fixed")
+    parser.add_argument(
+        "--criterion",
+        choices=("fpr_fnr", "iop", "dice"),
+        default="fpr_fnr",
+        help="what levels of masks are chosen by, protocol infomask2019 (default fpr_fnr)",
+    )
     parser.add_argument("--split", default="test", help="the measured films (default test)")
     add_cache(parser)
 
@@ -63,21 +69,22 @@ def run(args: argparse.Namespace) -> int:
         out = args.out / paper
         setup = Setup(
             out, cache_folder(args), args.seeds, args.preset, parse_sets(args.set), args.init,
-            Measure((protocol_of(paper),), args.policy, seed=0), args.split,
+            Measure((protocol_of(paper),), args.policy, seed=0, criterion=args.criterion), args.split,
         )  # fmt: skip
         with progress_bars() as bars:
             results, controls = run_study(paper, index, setup, bars)
         printed = published_results(protocol_of(paper)) if "-" not in paper else []
         beside = [r for r in printed if r.dataset == index.dataset]
-        write_results(out / "results.json", results)
+        rows, written = (out / f"{what}-{setup.measure.told}" for what in ("results", "tables"))
+        write_results(rows.with_suffix(".json"), results)
         text = tables(results + beside, controls, markdown=True)
         if apart := [r for r in printed if r.dataset != index.dataset]:
             text += [f"## {APART}\n", *tables(apart, frozenset(), markdown=True)]
-        write_text_whole(out / "tables.md", "\n".join(text))
+        write_text_whole(written.with_suffix(".md"), "\n".join(text))
         varied = {name for row in STUDIES[paper] for name, _ in row.options} if "-" in paper else set()
         for option in varied:
             (out / f"{option}.svg").write_bytes(option_figure(results, option))
         for table in tables(results + beside, controls):
             print(table)
-        say(f"rows: {out / 'results.json'}; tables: {out / 'tables.md'}")
+        say(f"rows: {rows.with_suffix('.json')}; tables: {written.with_suffix('.md')}")
     return 0

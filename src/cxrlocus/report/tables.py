@@ -16,6 +16,9 @@ SUMMARIES = ("mean", "pooled")
 LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr")
 """Quantities of which a smaller value is the better one."""
 
+NEITHER_IS_BETTER = ("mask_area",)
+"""Quantities that say what a mask is like, not how good it is: no value is set bold."""
+
 UNDEFINED = "–"  # noqa: RUF001 (the en dash is meant)
 
 Intervals = Literal["none", "summary", "all"]
@@ -89,6 +92,8 @@ class Pivot:
         return cell is not None and row.competes and cell.value == self._best(like)[k]
 
     def _best(self, rows: Sequence[Row]) -> tuple[float, ...]:
+        if self.quantity in NEITHER_IS_BETTER:
+            return (math.nan,) * len(self.columns)
         choose = min if self.quantity in LOWER_IS_BETTER else max
         columns = [[r.cells[k] for r in rows if r.competes] for k in range(len(self.columns))]
         values = [[c.value for c in cells if c is not None and not math.isnan(c.value)] for cells in columns]

@@ -211,7 +211,7 @@ def check_same_study(index: Index, setup: Setup) -> None:
 
 def cell(row: Row, seed: int, index: Index, films: Index, setup: Setup, bars: Bars) -> list[Result]:
     """One row for one seed: its results, read if they are there."""
-    done = setup.out / "results" / f"{row.name}-seed{seed}-{setup.measure.policy}.json"
+    done = setup.out / "results" / f"{row.name}-seed{seed}-{setup.measure.told}.json"
     if done.is_file():
         return read_results(done)
     run = setup.out / "runs" / f"{row.trained}-seed{seed}"

@@ -82,6 +82,12 @@ class Measure:
         """Whether any protocol asks for the boxes of maps."""
         return any(name in PROTOCOLS for name in self.protocols)
 
+    @property
+    def told(self) -> str:
+        """The policy, and what it chooses by where that is not the default: a name for files."""
+        default = type(self).__dataclass_fields__["criterion"].default
+        return self.policy if self.criterion == default else f"{self.policy}-{self.criterion}"
+
     def films(
         self,
         found: Predictions | Detections,
