@@ -28,6 +28,10 @@ TINY: Mapping[str, Mapping[str, str]] = {
         "finding": "all", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.001",
         "norm": "none",
     },
+    "kim2021": {
+        "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005", "align_epochs": "2",
+        "align_batch": "8", "align_lr": "0.005", "retrain_epochs": "1", "mask_best": "4",
+    },
     "yao2018": {
         "size": "64", "resolution": "16", "lowest": "4", "epochs": "2", "batch_size": "8", "precision": "fp32",
         "lr": "0.005",

@@ -14,9 +14,10 @@ import pytest
 import torch
 from contract import frames
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cxrlocus.data import load_folder
+from cxrlocus.data.loader import Loader
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.functional.losses import masked_bce
@@ -25,9 +26,10 @@ from cxrlocus.methods import METHODS, load_run
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.methods.infomask2019 import DeadMaskWarning, InfoMaskConfig, InfoMaskLocalizer
 from cxrlocus.methods.infomask2019.localizer import BaselineLocalizer, CheXCamLocalizer
-from cxrlocus.methods.infomask2019.model import build_infomask
+from cxrlocus.methods.infomask2019.model import InfoMaskNet, build_infomask
 from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
 from cxrlocus.methods.infomask2019.recipe import Watched
+from cxrlocus.models.backbones import Backbone
 from cxrlocus.types import Batch, Localizer
 
 SMALL = InfoMaskConfig(width=0.25)
@@ -286,6 +288,33 @@ def test_weights_of_a_backbone_do_not_fit_the_papers_encoder(
 ) -> None:
     with pytest.raises(ConfigError, match="the paper's encoder begins from scratch"):
         contract.train_tiny("infomask2019", planted, tmp_path / "run", cache, fabric, init=tmp_path / "w.safetensors")
+
+
+def test_the_mask_begins_open_behind_the_weights_of_a_file(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask opened for random weights is open or shut everywhere once the file's are in their place."""
+    torch.manual_seed(0)
+    other = {name: value * 2 for name, value in Backbone("test_resnet").net.state_dict().items()}
+    save_file(other, tmp_path / "w.safetensors")
+    seen: list[torch.Tensor] = []
+
+    def begin(_fabric: Fabric, _objective: object, net: InfoMaskNet, loader: Loader, *_: object, **__: object) -> None:
+        assert torch.equal(
+            dict(net.encoder.named_parameters())["net.layer1.0.conv1.weight"], other["layer1.0.conv1.weight"]
+        )
+        with torch.no_grad():
+            seen.append(net.latents(next(iter(loader.batches(0))).images).mu)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cxrlocus.methods.infomask2019.recipe.fit", begin)
+    options = {"finding": "Mass", "backbone": "test_resnet", "stride": "32", "stem": "adapt", "size": "64"}
+    with pytest.raises(KeyboardInterrupt):
+        contract.train_tiny(
+            "infomask2019", planted, tmp_path / "run", cache, fabric, variant="timm", init=tmp_path / "w.safetensors",
+            **options,
+        )  # fmt: skip
+    torch.testing.assert_close(torch.stack(torch.std_mean(seen[0])), torch.tensor([1.0, 0.0]), atol=1e-3, rtol=0)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,18 @@ from cxrlocus.methods.base import MethodSpec, check_options
 from cxrlocus.methods.cai2018 import CAI
 from cxrlocus.methods.cam import CAM
 from cxrlocus.methods.infomask2019 import INFOMASK
+from cxrlocus.methods.kim2021 import KIM
 from cxrlocus.methods.yao2018 import YAO
 from cxrlocus.training.run import RunInfo, read_run
 from cxrlocus.types import Localizer
 
-METHODS: dict[str, MethodSpec[Any]] = {"cai2018": CAI, "cam": CAM, "infomask2019": INFOMASK, "yao2018": YAO}
+METHODS: dict[str, MethodSpec[Any]] = {
+    "cai2018": CAI,
+    "cam": CAM,
+    "infomask2019": INFOMASK,
+    "kim2021": KIM,
+    "yao2018": YAO,
+}
 
 
 def get_method(name: str) -> MethodSpec[Any]:

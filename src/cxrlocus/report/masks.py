@@ -18,7 +18,7 @@ from cxrlocus.protocols.masks import FilmMeasures, film_mask
 from cxrlocus.report.entries import Entry, column_names
 from cxrlocus.report.figures import density_figure
 from cxrlocus.report.pictures import coloured_map, film_extent, film_picture, mask_overlay
-from cxrlocus.types import FloatArray
+from cxrlocus.types import FloatArray, Frame
 
 MEASURES = {"IoP": "iop", "FPR": "fpr", "FNR": "fnr"}
 """Title of a panel of Fig. 2 -> the measure."""
@@ -96,12 +96,16 @@ class FindingMasks:
 
 @dataclass(frozen=True)
 class Panel:
-    """A coloured map: its name, its picture (empty if it is not finite), its least and greatest value on the film."""
+    """A coloured map: its name, its picture (empty if it is not finite), its least and greatest value on the film.
+
+    ``aligned`` says that it lies on the film as the method aligned it, where the true boxes do not.
+    """
 
     name: str
     picture: str
     low: float
     high: float
+    aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,12 @@ def _panels_of(shown: Panels, k: int, predictions: Predictions) -> list[Panel]:
     size = (int(predictions.sizes[i, 0]), int(predictions.sizes[i, 1]))
     of_map = "mask M" if predictions.kind == "mask" else f"map ({predictions.kind})"
     pictures = [*zip(shown.names, shown.values[k], strict=True), (of_map, predictions.maps[i, c])]
-    return [Panel(name, *coloured_map(values, predictions.frames[i], size)) for name, values in pictures]
+    panels = []
+    for name, values in pictures:
+        aligned = name.startswith("aligned")
+        frame = Frame.of_size(*size).matrix if aligned else predictions.frames[i]
+        panels.append(Panel(name, *coloured_map(values, frame, size), aligned))
+    return panels
 
 
 def _drawn(image: str, finding: str, entry: Entry, index: Index) -> Drawn:

@@ -83,7 +83,7 @@ class InfoMaskNet(nn.Module):
         self.to_sigma = nn.Conv2d(findings, findings, k, padding=k // 2, groups=findings)
         self.block = ClassificationBlock(1, width=config.width, norm=config.norm, again=config.checkpoint)
         self.verdict = Verdict(self.block.channels, findings)
-        if not config.sample and config.penalty != "kl":
+        if not config.sample and (config.penalty != "kl" or config.alpha == 0):
             # Nothing reads sigma then, and several GPUs wait forever for the gradient of what is not used.
             self.to_sigma.requires_grad_(False)
 

@@ -74,10 +74,6 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
     train, val = training_parts(recipe)
     torch.manual_seed(recipe.seed)
     net = _build(config, len(recipe.index.findings))
-    if config.start == "open":
-        _open(net, train)
-    if config.loss == "bce":
-        _head_bias(net).data.copy_(log_odds(train.index.target, train.index.known))
     backbone = net.encoder if isinstance(net, InfoMaskNet) else net.backbone
     if recipe.init is not None:
         if not isinstance(backbone, Backbone):
@@ -86,6 +82,11 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
                 "Leave it out, or choose a backbone (--variant timm, --variant chexcam)."
             )
         backbone.load(recipe.init)
+    if config.start == "open":
+        # Behind the weights of a file: mu is brought to the prior by what the encoder says of films.
+        _open(net, train)
+    if config.loss == "bce":
+        _head_bias(net).data.copy_(log_odds(train.index.target, train.index.known))
     objective, validate = _objective(recipe, net, train, val)
     progress = fit(
         recipe.fabric,

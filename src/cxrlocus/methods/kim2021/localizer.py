@@ -1,0 +1,125 @@
+"""A trained classifier as a Localizer: maps on the aligned film, and the frames that take them back to the film."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cxrlocus.methods.kim2021.config import KimConfig, stages_of
+from cxrlocus.methods.kim2021.model import KimNet, build
+from cxrlocus.models.modes import evaluating
+from cxrlocus.training.checkpoint import load_weights
+from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.run import RunInfo
+from cxrlocus.types import Explained, Findings, FloatArray
+
+SHOWN = 128
+"""Longest side of a panel."""
+
+
+class KimLocalizer:
+    """A trained network as a Localizer; its maps are S' of eq. 5, raw, on the aligned film.
+
+    Args:
+        net: the network; ``explain`` leaves its train or eval mode as it finds it.
+        findings: its vocabulary.
+        config: what it was trained with.
+        bf16: whether to compute under bfloat16 autocast.
+    """
+
+    def __init__(self, net: KimNet, findings: Findings, config: KimConfig, *, bf16: bool) -> None:
+        self.net, self.findings, self.config, self.bf16 = net, findings, config, bf16
+        self.size, self.fit = config.size, config.fit
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.net.weight.device
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, frames: FloatArray) -> Explained:
+        """Probabilities (N, C) and maps (N, C, h, w), kind "logit", on the CPU in float32.
+
+        Their frames are those given, composed with each film's alignment.
+        """
+        with evaluating(self.net), self._autocast():
+            aligned, affine = self.net.align(images.to(self.device))
+            maps = self.net.evidence(self.net.features(aligned))
+        prob = torch.sigmoid(maps.mean(dim=(-2, -1)) + self.net.bias)
+        if self.net.aligner is not None:
+            frames = aligned_frames(frames, affine.double().cpu().numpy())
+        return Explained(prob.float().cpu(), maps.float().cpu(), frames, "logit")
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+class PlainLocalizer(KimLocalizer):
+    """One of films as they are, which gradient maps may look into: their frames are the films'."""
+
+    @property
+    def target_layer(self) -> nn.Module:
+        """The layer that gradient maps look at by default: the one that the head reads."""
+        return self.net.features
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, C), with gradient, in float32."""
+        return self.net.classify(self.net.features(images.to(self.device)))
+
+
+class AlignedLocalizer(KimLocalizer):
+    """One of aligned films, with the panels of Fig. 3 and 4."""
+
+    @torch.no_grad()
+    def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
+        """The aligned film, the disease mask psi and the evidence S before its gate, each (N, C, h, w), raw.
+
+        All are on the square of the maps, that is of the aligned film, h = w at most 128.
+        """
+        net, side = self.net, min(SHOWN, images.shape[-1])
+        with evaluating(net), self._autocast():
+            aligned, _ = net.align(images.to(self.device))
+            attended = net.evidence(net.features(aligned))
+        shape = (len(images), len(self.findings), side, side)
+        film = F.interpolate(aligned.float(), size=(side, side), mode="area").expand(shape)
+        mask = _grown(net.masks[None], side).expand(shape)
+        evidence = _grown(attended / (1 + net.masks), side)
+        shown = {"aligned film": film, "disease mask": mask, "evidence S": evidence}
+        return {name: np.ascontiguousarray(values.cpu().numpy()) for name, values in shown.items()}
+
+
+def aligned_frames(frames: FloatArray, affine: FloatArray) -> FloatArray:
+    """Frames (N, 2, 3) of aligned films: ``types.Frame.compose`` of each with its affine (N, 2, 3), unit -> unit.
+
+    Example:
+        >>> frames = np.array([[[1024.0, 0.0, 0.0], [0.0, 1024.0, 0.0]]])
+        >>> aligned_frames(frames, np.array([[[0.5, 0.0, 0.25], [0.0, 1.0, 0.0]]])).tolist()
+        [[[512.0, 0.0, 256.0], [0.0, 1024.0, 0.0]]]
+    """
+    linear = frames[:, :, :2] @ affine
+    linear[:, :, 2] += frames[:, :, 2]
+    return np.asarray(linear)
+
+
+def _grown(maps: Tensor, side: int) -> Tensor:
+    return F.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
+
+
+def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:
+    """The localizer of a trained run folder: its last stage."""
+    config = KimConfig(**{**info.config, "pretrained": False})
+    findings = Findings(tuple(info.findings))
+    net = build(replace(config, pretrained=False), len(findings))
+    load_weights(folder / stages_of(config)[-1] / "weights.safetensors", net)
+    if torch.cuda.is_available():
+        net.cuda()
+    if config.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    kind = AlignedLocalizer if config.align else PlainLocalizer
+    return kind(net.eval(), findings, config, bf16=resolve_precision(config.precision) == "bf16")

@@ -1,0 +1,180 @@
+"""How it is trained: a classifier, the anchor, the alignment, a classifier of aligned films, masks, and it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
+from cxrlocus.methods.kim2021.config import (
+    ALIGN,
+    ALIGNED,
+    ANCHOR,
+    BASE,
+    MASKS,
+    RETRAIN,
+    KimConfig,
+    stage_config,
+    stages_of,
+)
+from cxrlocus.methods.kim2021.masks import load_masks
+from cxrlocus.methods.kim2021.model import KimNet, build, build_aligner, without_alignment
+from cxrlocus.methods.kim2021.objective import AlignmentObjective, alignment_figures
+from cxrlocus.methods.kim2021.passes import load_anchor, make_anchor, make_masks
+from cxrlocus.methods.kim2021.pictures import draw_aligned, draw_masks
+from cxrlocus.models.aligner import AlignmentNet, StageFeatures
+from cxrlocus.training.checkpoint import load_weights
+from cxrlocus.training.fit import OnStep, fit
+from cxrlocus.training.run import stage_done
+
+Figures = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Films:
+    """The films to learn from and those that choose checkpoints."""
+
+    train: Part
+    val: Part
+
+
+def train_kim(recipe: Recipe[KimConfig], until: str = "") -> None:
+    """Train the stages that are not there yet, each from what the ones before have left.
+
+    Args:
+        recipe: what to train, and on what.
+        until: the last stage to train; "" trains all.
+
+    Raises:
+        ConfigError: ``mask_findings`` or ``asymmetric`` names something unknown, or no film can make the anchor.
+    """
+    config, findings = recipe.config, recipe.index.findings
+    stages = stages_of(config)
+    stages = stages[: stages.index(until) + 1] if until else stages
+    of = {name: stage_config(config, name) for name in stages}
+    done = {name: stage_done(recipe.folder / name, asdict(of[name]), recipe.seed) for name in stages}
+    if all(done.values()):
+        return
+    # Before anything is trained: a misspelt name would show itself after hours.
+    config.masked(findings)
+    config.mirrored(findings)
+    films: dict[int, Films] = {}
+    for name in stages:
+        if done[name]:
+            continue
+        one = replace(recipe, config=of[name], on_step=_telling(recipe.on_step, name))
+        # Stages differ in their batches, and a loader is of one size.
+        batch = one.config.batch_size
+        if batch not in films:
+            films[batch] = Films(*training_parts(one))
+        _STAGES[name](one, films[batch])
+
+
+def _base(recipe: Recipe[KimConfig], films: Films) -> None:
+    _classifier(replace(recipe, config=without_alignment(recipe.config)), films, BASE, recipe.config)
+
+
+def _classifier(recipe: Recipe[KimConfig], films: Films, stage: str, config: KimConfig) -> None:
+    """Train a classifier from its first weights, with the aligner that is there."""
+    torch.manual_seed(recipe.seed)
+    net = build(recipe.config, len(recipe.index.findings))
+    if recipe.config.loss == "bce":
+        net.bias.data.copy_(log_odds(films.train.index.target, films.train.index.known))
+    if recipe.init is not None:
+        net.features.load(recipe.init)
+    if net.aligner is not None:
+        net.aligner.load_state_dict(load_aligner(recipe.folder, recipe.config).state_dict())
+    _fit(replace(recipe, config=config), stage, net, films)
+
+
+def _anchor(recipe: Recipe[KimConfig], films: Films) -> None:
+    make_anchor(recipe, films.train)
+
+
+def _align(recipe: Recipe[KimConfig], films: Films) -> None:
+    config, device = recipe.config, recipe.fabric.device
+    torch.manual_seed(recipe.seed)
+    aligner = build_aligner(config)
+    base = _trained(recipe, BASE).to(device).eval().requires_grad_(False)
+    anchor = load_anchor(recipe.folder / ANCHOR).to(device)
+    objective = AlignmentObjective(aligner, anchor, StageFeatures(base.features), config)
+    _run(recipe, ALIGN, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
+    if recipe.fabric.is_global_zero:
+        best = load_aligner(recipe.folder, config)
+        draw_aligned(recipe.folder / ALIGN / "aligned.png", best, config, anchor.cpu(), films.val)
+    recipe.fabric.barrier()
+
+
+def _aligned(recipe: Recipe[KimConfig], films: Films) -> None:
+    _classifier(recipe, films, ALIGNED, recipe.config)
+
+
+def _masks(recipe: Recipe[KimConfig], films: Films) -> None:
+    net = _trained(recipe, ALIGNED if recipe.config.align else BASE)
+    make_masks(recipe, net, films.train)
+    if recipe.fabric.is_global_zero:
+        draw_masks(recipe.folder / MASKS, recipe.folder / ANCHOR, recipe.index.findings)
+    recipe.fabric.barrier()
+
+
+def _retrain(recipe: Recipe[KimConfig], films: Films) -> None:
+    net = _trained(recipe, ALIGNED if recipe.config.align else BASE)
+    net.masks.copy_(load_masks(recipe.folder / MASKS))
+    _fit(recipe, RETRAIN, net, films)
+
+
+_STAGES: Mapping[str, Callable[[Recipe[KimConfig], Films], None]] = {
+    BASE: _base, ANCHOR: _anchor, ALIGN: _align, ALIGNED: _aligned, MASKS: _masks, RETRAIN: _retrain,
+}  # fmt: skip
+
+
+def _fit(recipe: Recipe[KimConfig], stage: str, net: KimNet, films: Films) -> None:
+    objective = ClassifierObjective(net, recipe.config.loss)
+    figures = validator(recipe.fabric, net, films.val)
+    _run(recipe, stage, objective, net, films, figures, [net.weight, net.bias])
+
+
+def _run(
+    recipe: Recipe[KimConfig],
+    stage: str,
+    objective: nn.Module,
+    net: nn.Module,
+    films: Films,
+    figures: Figures,
+    head: list[nn.Parameter],
+) -> None:
+    fit(
+        recipe.fabric, objective, net, films.train.loader, figures, recipe.config, recipe.folder / stage,
+        seed=recipe.seed, head=head, on_step=recipe.on_step,
+    )  # fmt: skip
+
+
+def _trained(recipe: Recipe[KimConfig], stage: str) -> KimNet:
+    """The classifier as a stage left it."""
+    config = replace(recipe.config, pretrained=False)
+    net = build(without_alignment(config) if stage == BASE else config, len(recipe.index.findings))
+    load_weights(recipe.folder / stage / "weights.safetensors", net)
+    return net
+
+
+def load_aligner(folder: Path, config: KimConfig) -> AlignmentNet:
+    """The alignment network that a run folder holds, on the CPU in evaluation mode.
+
+    Raises:
+        RunError: its weights are missing or damaged.
+    """
+    net = build_aligner(config)
+    load_weights(folder / ALIGN / "weights.safetensors", net)
+    return net.eval()
+
+
+def _telling(on_step: OnStep | None, stage: str) -> OnStep | None:
+    """The progress line, with the stage in it."""
+    if on_step is None:
+        return None
+    return lambda done, total, words: on_step(done, total, f"{stage} {words}")
