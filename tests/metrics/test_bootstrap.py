@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrlocus.metrics.bootstrap import interval, nanmean, resampled_ratio
+from cxrlocus.metrics.bootstrap import interval, nanmean, resampled_ratio, share_beyond_zero
 
 
 def test_reference_by_repeating_patients():
@@ -66,3 +66,23 @@ def test_bad_input_is_refused_by_name():
         resampled_ratio([1, 2], [1, 2, 3], [[1, 1]])
     with pytest.raises(ValueError, match="level must be between 0 and 1; got 95"):
         interval(np.zeros((3, 1)), level=95)
+
+
+def test_share_beyond_zero_by_hand_and_in_limits():
+    assert share_beyond_zero(np.arange(-1, 99)).tolist() == 0.04
+    assert share_beyond_zero([[1.0, -1.0, 0.0], [2.0, -2.0, 0.0]]).tolist() == [0.0, 0.0, 1.0]
+    np.testing.assert_array_equal(share_beyond_zero([[np.nan, 1.0, 1.0], [1.0, -1.0, np.nan]]), [np.nan, 1.0, np.nan])
+    assert np.isnan(share_beyond_zero(np.zeros((0, 2)))).all()
+
+
+@given(st.integers(0, 10**6))
+def test_share_beyond_zero_has_no_side_and_no_unit(seed):
+    samples = np.random.default_rng(seed).normal(0.5, 1, (50, 3))
+    np.testing.assert_array_equal(share_beyond_zero(samples), share_beyond_zero(-3 * samples))
+
+
+@given(st.integers(0, 10**6))
+def test_share_beyond_zero_agrees_with_the_interval(seed):
+    samples = np.random.default_rng(seed).normal(0, 1, 401) + np.linspace(-4, 4, 17)[seed % 17]
+    lo, hi = interval(samples)
+    assert (share_beyond_zero(samples) < 0.05) == bool(lo > 0 or hi < 0)

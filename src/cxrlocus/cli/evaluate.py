@@ -42,7 +42,7 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         action="append",
         nargs="+",
         metavar="P",
-        help="wang2017 (default), infomask2019, yao2018, cai2018, kim2021; may be repeated",
+        help="wang2017 (default), infomask2019, yao2018, cai2018, kim2021, modern; may be repeated",
     )
     parser.add_argument(
         "--policy",
@@ -206,6 +206,13 @@ SHOWN = (
     ("fpr", math.nan, "Pixels: share of the outside that the mask covers (FPR)"),
     ("fnr", math.nan, "Pixels: share of the boxes that the mask leaves out (FNR)"),
     ("mask_area", math.nan, "Pixels: share of the film that the mask covers"),
+    ("maxboxacc_v2", math.nan, "MaxBoxAccV2: mean of IoU > .3, .5 and .7, each at its own tau"),
+    ("pxap", math.nan, "Pixels: average precision of map values (PxAP)"),
+    ("pointing", math.nan, "Pointing game: peaks that lie in a box"),
+    ("froc", 0.3, "FROC at IoU > .3: mean sensitivity at 1/8 to 8 false positives a film"),
+    ("average_precision", 0.3, "Average precision of boxes at IoU > .3"),
+    ("average_precision", 0.5, "Average precision of boxes at IoU > .5"),
+    ("nothing_found", math.nan, "Share of boxed films on which nothing is found: no box that meets a true one"),
     ("accuracy", 0.5, "Accuracy of the labels at probability .5"),
     ("auroc", math.nan, "AUROC of the labels"),
 )
@@ -213,14 +220,16 @@ SHOWN = (
 
 
 def tables(results: Sequence[Result], controls: frozenset[str], *, markdown: bool = False) -> list[str]:
-    """The shown quantities as text or Markdown tables; a quantity that nothing measured is left out."""
+    """The shown quantities as text or Markdown tables, then notes; a quantity that nothing measured is left out."""
+    from cxrlocus.report.notes import notes
     from cxrlocus.report.tables import markdown_table, text_table
 
     draw = markdown_table if markdown else text_table
     there = {row.quantity for row in results if not math.isnan(row.value)}
     heading = "### {}\n" if markdown else "\n{}"
+    below = "\n".join(f"- {line}" for line in notes(results))
     return [
         f"{heading.format(title)}\n{draw(results, quantity, threshold, controls)}\n"
         for quantity, threshold, title in SHOWN
         if quantity in there
-    ]
+    ] + ([f"Notes:\n\n{below}\n"] if below else [])

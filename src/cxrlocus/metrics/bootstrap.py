@@ -79,3 +79,22 @@ def nanmean(values: ArrayLike, axis: int) -> FloatArray:
     count = np.asarray((~np.isnan(given)).sum(axis=axis))
     total = np.asarray(np.nansum(given, axis=axis))
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+
+def share_beyond_zero(samples: ArrayLike) -> FloatArray:
+    """The two-sided share of R resampled differences (R, ...) that lie on the other side of 0: (...) in [0, 1].
+
+        min(1, 2 min(#(d <= 0), #(d >= 0)) / R)
+
+    The bootstrap's achieved significance level: .05 where 0 is an end of the 95 % interval. A share of 0 says less than
+    2 / R. Undefined resamples are left out; without two that are defined it is NaN.
+
+    Example:
+        >>> share_beyond_zero([-0.1, 0.2, 0.3, 0.4]).tolist(), share_beyond_zero([0.0, 0.0]).tolist()
+        (0.5, 1.0)
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    count = (~np.isnan(values)).sum(axis=0)
+    fewer = np.minimum((values <= 0).sum(axis=0), (values >= 0).sum(axis=0))
+    share = np.divide(2.0 * fewer, count, out=np.full(count.shape, np.nan), where=count >= 2)
+    return np.asarray(np.minimum(share, 1.0))

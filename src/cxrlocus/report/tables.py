@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cxrlocus.protocols.result import Result
@@ -13,7 +13,7 @@ from cxrlocus.protocols.result import Result
 SUMMARIES = ("mean", "pooled")
 """Names that stand for all findings together; they are the last columns of every table."""
 
-LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr")
+LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr", "nothing_found", "no_box")
 """Quantities of which a smaller value is the better one."""
 
 NEITHER_IS_BETTER = ("mask_area",)
@@ -83,7 +83,7 @@ class Pivot:
 
     @property
     def best(self) -> tuple[float, ...]:
-        """A column's best value among the rows that compete; NaN unless there are two of them."""
+        """A column's best value among the rows that compete; NaN unless two of them differ."""
         return self._best(self.rows)
 
     def is_best(self, row: Row, k: int) -> bool:
@@ -97,7 +97,7 @@ class Pivot:
         choose = min if self.quantity in LOWER_IS_BETTER else max
         columns = [[r.cells[k] for r in rows if r.competes] for k in range(len(self.columns))]
         values = [[c.value for c in cells if c is not None and not math.isnan(c.value)] for cells in columns]
-        return tuple(choose(v) if len(v) > 1 else math.nan for v in values)
+        return tuple(choose(v) if len(set(v)) > 1 else math.nan for v in values)
 
     def value(self, row: Row, column: str) -> Result | None:
         """A row's Result in the column of that name, None if there is none."""
@@ -169,12 +169,12 @@ def interval(cell: Result, digits: int = 2) -> str:
     """
     if math.isnan(cell.lo) or math.isnan(cell.hi):
         return ""
-    return "[" + ", ".join(re.sub(r"^0\.", ".", number(bound, digits)) for bound in (cell.lo, cell.hi)) + "]"
+    return "[" + ", ".join(re.sub(r"^(-?)0\.", r"\1.", number(bound, digits)) for bound in (cell.lo, cell.hi)) + "]"
 
 
 def digits_of(quantity: str) -> int:
-    """How many decimals a quantity is printed with: 3 for areas under curves, else 2."""
-    return 3 if quantity == "auroc" else 2
+    """How many decimals a quantity is printed with: 3 where methods differ by less than a hundredth, else 2."""
+    return 3 if quantity in ("auroc", "accuracy", "fpr") else 2
 
 
 def short_names(names: Sequence[str], least: int = 6) -> tuple[str, ...]:
@@ -210,7 +210,7 @@ def text_table(
         method  policy  mean
         cam     fixed   0.31 [.25, .38]
     """
-    table = pivot(results, quantity, threshold, controls)
+    table, bare = measured(pivot(results, quantity, threshold, controls))
     groups = grouped(table)
     grid = [list(_heading(table, short_names(table.columns)))]
     grid += [row for group in groups for row in _grid(table, group, intervals)]
@@ -222,7 +222,7 @@ def text_table(
         at += len(group)
         lines.insert(at, rule)
         at += 1
-    return "\n".join(lines)
+    return "\n".join(lines + _bare_told(bare))
 
 
 def markdown_table(
@@ -244,13 +244,34 @@ def markdown_table(
         |:--|:--|--:|
         | cam | fixed | 0.31 [.25, .38] |
     """
-    table = pivot(results, quantity, threshold, controls)
+    table, bare = measured(pivot(results, quantity, threshold, controls))
     names = [c if n is None else f"{c} (n={n})" for c, n in zip(table.columns, table.counts, strict=True)]
     heading = _heading(table, names)
     lines = [_markdown_row(heading), "|" + "|".join([":--"] * (len(heading) - len(names)) + ["--:"] * len(names)) + "|"]
     for group in grouped(table):
         lines += [_markdown_row(row) for row in _grid(table, group, intervals, markdown=True)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *([""] if bare else []), *_bare_told(bare)])
+
+
+def measured(table: Pivot) -> tuple[Pivot, tuple[str, ...]]:
+    """The table without the columns in which nothing was measured, n = 0 throughout; and these columns' names.
+
+    A table that has no other columns stays as it is.
+    """
+    cells = [[row.cells[k] for row in table.rows] for k in range(len(table.columns))]
+    kept = [
+        k for k, column in enumerate(cells) if any(c is not None and (c.n or not math.isnan(c.value)) for c in column)
+    ]
+    if not kept or len(kept) == len(cells):
+        return table, ()
+    rows = tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows)
+    columns, counts = tuple(table.columns[k] for k in kept), tuple(table.counts[k] for k in kept)
+    bare = tuple(name for name in table.columns if name not in columns)
+    return replace(table, columns=columns, counts=counts, rows=rows), bare
+
+
+def _bare_told(names: Sequence[str]) -> list[str]:
+    return [f"Not measured (n = 0): {', '.join(names)}."] if names else []
 
 
 def grouped(table: Pivot) -> list[tuple[Row, ...]]:
