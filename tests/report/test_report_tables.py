@@ -13,6 +13,7 @@ from cxrlocus.report.tables import (
     grouped,
     interval,
     markdown_table,
+    measured,
     number,
     pivot,
     short_names,
@@ -160,3 +161,30 @@ def test_rows_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         accuracy_table(ROWS).rows[0].method = "other"
     assert isinstance(accuracy_table(ROWS).rows[0].cells[0], Result)
+
+
+def test_columns_without_a_measure_are_named_below_and_not_drawn():
+    rows = [result("cam", "Mass", 0.5), result("cam", "Nodule", math.nan, n=0), result("cam", "mean", 0.5)]
+    assert markdown_table(rows).splitlines()[0] == "| method | policy | Mass (n=7) | mean (n=7) |"
+    for text in (markdown_table(rows), text_table(rows)):
+        assert text.splitlines()[-1] == "Not measured (n = 0): Nodule."
+    table = accuracy_table(rows)
+    assert table.columns == ("Mass", "Nodule", "mean")
+    assert measured(measured(table)[0]) == (measured(table)[0], ())
+    # An undefined mean of something, or a table of nothing, is shown.
+    assert measured(accuracy_table([result("cam", "Mass", math.nan, n=3)]))[1] == ()
+    assert measured(accuracy_table([result("cam", "Mass", math.nan, n=0)]))[1] == ()
+
+
+def test_nothing_is_best_where_all_are_alike():
+    rows = [result("cam", "Mass", 0.25), result("gradcam", "Mass", 0.25)]
+    assert "**" not in markdown_table(rows)
+    assert markdown_table([*rows, result("lse", "Mass", 0.5)]).count("**") == 2
+
+
+def test_printed_numbers_that_differ_stay_different():
+    """Table 1 of InfoMask: FPR .025 and .077, accuracy .8222 and .8248."""
+    for quantity, values in (("fpr", (0.025, 0.0251)), ("accuracy", (0.8221, 0.8248))):
+        texts = {text_table([result("m", "Mass", v, quantity=quantity)], quantity).splitlines()[1] for v in values}
+        assert len(texts) == (1 if quantity == "fpr" else 2)
+    assert "0.025" in text_table([result("m", "Mass", 0.025, quantity="fpr")], "fpr")

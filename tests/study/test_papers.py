@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from commands import TINY, cxrlocus
+from cxrlocus.errors import ConfigError
 from cxrlocus.methods import get_method
 from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.models.backbones import Backbone
 from cxrlocus.protocols.result import Result, read_results
-from cxrlocus.study.papers import STUDIES, Row, over_seeds
+from cxrlocus.study.papers import STUDIES, Row, Setup, over_seeds
+from cxrlocus.training.run import file_hash
 
 pytest_plugins = ("trained",)
 
@@ -44,6 +50,26 @@ def test_a_seed_without_a_number_is_told_and_not_counted() -> None:
     assert row.value == pytest.approx(0.3)
     assert "2 seeds, undefined in 1" in row.note
     assert math.isnan(over_seeds([result(math.nan), result(math.nan)])[0].value)
+
+
+def test_what_all_seeds_say_stays_in_the_note() -> None:
+    """A run that knows boxes must not lose that by being one of three."""
+    notes = [f"checkpoint chosen on validation boxes; map > {level}; 4 films left out" for level in (0.1, 0.2, 0.3)]
+    (row,) = over_seeds([replace(result(v), note=note) for v, note in zip((0.2, 0.3, 0.7), notes, strict=True)])
+    assert row.note == "checkpoint chosen on validation boxes; 4 films left out; mean of 3 seeds"
+
+
+def test_n_is_that_of_the_seed_with_the_fewest() -> None:
+    (row,) = over_seeds([replace(result(0.2), n=9), replace(result(0.4), n=7), replace(result(math.nan), n=0)])
+    assert row.n == 7
+    assert row.note == "mean of 2 seeds, undefined in 1; n from 7 to 9"
+
+
+def test_a_seed_given_twice_is_refused(tmp_path: Path) -> None:
+    """Its t interval would have no width: two equal trainings are one."""
+    for seeds in ((0, 1, 0), (-1,), ()):
+        with pytest.raises(ConfigError, match="seeds must be different and at least 0"):
+            Setup(tmp_path, tmp_path, seeds)
 
 
 def test_rows_of_an_undefined_threshold_belong_together() -> None:
@@ -107,12 +133,80 @@ def test_a_study_is_gone_on_with_and_not_done_twice(
     assert "| *random_map* |" in (out / "tables-fixed.md").read_text(encoding="utf-8")
 
 
+def test_a_slip_in_the_options_of_the_last_row_is_found_before_the_first_is_trained(
+    films: Path, decoded: Path, tmp_path: Path
+) -> None:
+    words = ("study", "infomask2019", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--preset", "demo")
+    assert "option 'backbon' must be" in cxrlocus(*words, "--set", "chexcam.backbon=test_resnet").only_complaint()
+    assert "alpha must be a float" in cxrlocus(*words, "--set", "regl1.alpha=much").only_complaint()
+    words = ("study", "infomask2019-alpha", *words[2:])
+    assert "this study has no variants" in cxrlocus(*words, "--set", "regl1.alpha=1").only_complaint()
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_criterion_that_would_choose_nothing_is_refused(films: Path, tmp_path: Path) -> None:
+    words = ("--data", films, "--out", tmp_path / "s", "--criterion", "dice")
+    assert "chooses nothing under --policy fixed" in cxrlocus("study", "infomask2019", *words).only_complaint()
+    line = cxrlocus("study", "wang2017", *words, "--policy", "validation").only_complaint()
+    assert "acts on protocol infomask2019 alone" in line
+
+
+def test_films_without_boxes_are_refused_before_anything_is_trained(films: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "films"
+    shutil.copytree(films, copy)
+    (copy / "BBox_List_2017.csv").unlink()
+    line = cxrlocus("study", "wang2017", "--data", copy, "--out", tmp_path / "s", "--cache", tmp_path).complaint()
+    assert "no film of split 'test' has a box to measure against" in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_weights_of_a_file_go_to_the_rows_that_have_a_backbone(
+    films: Path, decoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (Row("infomask2019", "gradcam"), Row("infomask2019", "chexcam"))
+    monkeypatch.setitem(STUDIES, "infomask2019", rows)
+    weights = tmp_path / "w.safetensors"
+    save_file(Backbone("test_resnet").net.state_dict(), weights)
+    words = (
+        "study", "infomask2019", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, "--preset",
+        "demo", "--set", "epochs=1", "--set", "size=32", "--set", "width=0.1", "--set", "precision=fp32",
+    )  # fmt: skip
+    cxrlocus(*words, "--set", "chexcam.backbone=test_resnet", "--init", weights).succeeded()
+    begun = {
+        p.name: json.loads((p / "run.json").read_text(encoding="utf-8"))["init"]
+        for p in (tmp_path / "s" / "infomask2019" / "runs").iterdir()
+    }
+    assert begun == {"infomask2019-gradcam-seed0": "", "infomask2019-chexcam-seed0": file_hash(weights)}
+    text = (tmp_path / "s" / "infomask2019" / "tables-fixed.md").read_text(encoding="utf-8")
+    assert text.startswith("# Study infomask2019\n")
+    assert "preset demo, seeds 0; options: epochs=1" in text
+    assert "infomask2019 (GradCAM) fnr: contradicts its row" in text
+    monkeypatch.setitem(STUDIES, "infomask2019", rows[:1])
+    line = cxrlocus(*words[:5], tmp_path / "t", *words[6:], "--init", weights).complaint()
+    assert "no row has one" in line
+
+
 def test_another_study_does_not_go_on_in_its_folder(films: Path, decoded: Path, tmp_path: Path, small: None) -> None:
     words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
     # A slip that stopped the very first run does not spoil the folder.
     assert "backbone 'nope'" in cxrlocus(*words, "--set", "epochs=1", "--set", "backbone=nope").complaint()
     cxrlocus(*words, "--set", "epochs=1").succeeded()
     line = cxrlocus(*words, "--set", "epochs=2").complaint()
+    assert "holds a study with another options" in line
+
+
+def test_another_seed_with_other_options_does_not_join_a_study_in_its_first_run(
+    films: Path, decoded: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, *TINY)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("cxrlocus.methods.cam.recipe.fit", stop)
+        cxrlocus(*words, "--set", "epochs=1", "--seeds", 0).complaint(status=130)
+    line = cxrlocus(*words, "--set", "epochs=2", "--seeds", 1).complaint()
     assert "holds a study with another options" in line
 
 

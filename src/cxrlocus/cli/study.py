@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxrlocus.cli.common import (
     add_cache,
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from cxrlocus.study.papers import Setup
 
 HELP = "train and measure every row of a paper's tables, ours beside theirs"
-STUDY_HELP = "wang2017, infomask2019, yao2018, cai2018, kim2021 or all; "
+STUDY_HELP = (
+    "wang2017, infomask2019, yao2018, cai2018, kim2021 or all; "
     "infomask2019-alpha and yao2018-resolution vary one option"
+)
 APART = "As printed by the papers, on other films: only the order of the rows compares"
 EXAMPLE = "cxrlocus study wang2017 --data NIH --out study --seeds 0 1 2"
 
@@ -55,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--criterion",
         choices=("fpr_fnr", "iop", "dice"),
-        default="fpr_fnr",
-        help="what levels of masks are chosen by, protocol infomask2019 (default fpr_fnr)",
+        help="protocol infomask2019: what validation and oracle choose a mask's level by (default fpr_fnr)",
     )
     parser.add_argument("--split", default="test", help="the measured films (default test)")
     add_cache(parser)
@@ -75,12 +77,14 @@ def run(args: argparse.Namespace) -> int:
     check_folder_to_write(args.out)
     if args.paper not in (*STUDIES, "all"):
         raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {args.paper!r}.")
+    papers = list(STUDIES) if args.paper == "all" else [args.paper]
+    check_criterion(args, [protocol_of(paper) for paper in papers])
     index = load_index(args)
-    for paper in STUDIES if args.paper == "all" else [args.paper]:
+    for paper in papers:
         out = args.out / paper
         setup = Setup(
             out, cache_folder(args), args.seeds, args.preset, parse_sets(args.set), args.init,
-            Measure((protocol_of(paper),), args.policy, seed=0, criterion=args.criterion), args.split,
+            Measure((protocol_of(paper),), args.policy, seed=0, **criterion(args, protocol_of(paper))), args.split,
         )  # fmt: skip
         with progress_bars() as bars:
             results, controls = run_study(paper, index, setup, bars)
@@ -100,6 +104,27 @@ def run(args: argparse.Namespace) -> int:
             print(table)
         say(f"rows: {rows.with_suffix('.json')}; tables: {written.with_suffix('.md')}")
     return 0
+
+
+def check_criterion(args: argparse.Namespace, protocols: Sequence[str]) -> None:
+    """See that ``--criterion`` has something to choose.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if args.criterion is None:
+        return
+    if args.policy == "fixed":
+        raise ConfigError("--criterion chooses nothing under --policy fixed; give --policy validation or oracle.")
+    if not any(criterion(args, protocol) for protocol in protocols):
+        raise ConfigError(f"--criterion acts on protocol infomask2019 alone, not on {args.paper}'s; leave it out.")
+
+
+def criterion(args: argparse.Namespace, protocol: str) -> dict[str, Any]:
+    """The criterion as an option of a Measure; none where it is not given, or would choose nothing."""
+    from cxrlocus.protocols.infomask2019 import NAME
+
+    return {"criterion": args.criterion} if args.criterion and protocol == NAME else {}
 
 
 def heading(paper: str, index: Index, setup: Setup) -> str:
