@@ -17,7 +17,7 @@ from cxrlocus import __version__
 from cxrlocus.cli.common import say
 from cxrlocus.errors import CxrlocusError
 
-VERBS = ("demo", "data", "train", "predict", "evaluate", "report", "study", "harvest")
+VERBS = ("demo", "data", "train", "predict", "consensus", "evaluate", "report", "study", "sanity", "harvest")
 """Every verb; each is a module here with HELP, EXAMPLE, add_arguments(parser) and run(args) -> exit status."""
 
 TOP_EXAMPLE = """examples:
@@ -48,7 +48,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"cxrlocus {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"cxrlocus {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for name in VERBS:
         module = importlib.import_module(f"cxrlocus.cli.{name}")
