@@ -70,7 +70,13 @@ class RunInfo:
     @property
     def knows(self) -> str:
         """What the run was told beyond image-level labels; "" where it was told nothing."""
-        return "; ".join(told for (option, value), told in KNOWS.items() if self.config.get(option) == value)
+        mined = self.config.get("steps") != 0
+        return "; ".join(
+            told
+            for (option, value), told in KNOWS.items()
+            # Without a step of mining the boxed films were never trained on.
+            if self.config.get(option) == value and (option != "setting" or mined)
+        )
 
 
 def check_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = None) -> None:
