@@ -21,10 +21,9 @@ from cxrlocus.methods.infomask2019.model import (
     InfoMaskNet,
     Latents,
     Masked,
-    build_baseline,
-    build_cam,
-    build_infomask,
+    build_net,
 )
+from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import resolve_precision
@@ -193,15 +192,18 @@ def load_infomask(folder: Path, info: RunInfo) -> Localizer:
         findings = chosen_findings(config, Findings(tuple(info.findings)))
     except ConfigError as error:
         raise RunError(f"{folder}/run.json: {error}") from error
+    net = _ready(build_net(config, len(findings)), folder, config)
+    return localizer_of(net, findings, config)
+
+
+def localizer_of(net: InfoMaskNet | BaselineNet | CamNet, findings: Findings, config: InfoMaskConfig) -> Localizer:
+    """A network as it stands, as it predicts."""
     bf16 = resolve_precision(config.precision) == "bf16"
-    if config.network == "infomask":
-        masked = build_infomask(config, len(findings))
-        return InfoMaskLocalizer(_ready(masked, folder, config), findings, config, bf16=bf16)
-    if config.network == "baseline":
-        baseline = build_baseline(config, len(findings))
-        return BaselineLocalizer(_ready(baseline, folder, config), findings, config, bf16=bf16)
-    cam = _ready(build_cam(config, len(findings)), folder, config)
-    return CheXCamLocalizer(cam, findings, size=config.size, fit=config.fit, bf16=bf16)
+    if isinstance(net, InfoMaskNet):
+        return InfoMaskLocalizer(net, findings, config, bf16=bf16)
+    if isinstance(net, BaselineNet):
+        return BaselineLocalizer(net, findings, config, bf16=bf16)
+    return CheXCamLocalizer(net, findings, size=config.size, fit=config.fit, bf16=bf16)
 
 
 def _ready(net: Net, folder: Path, config: InfoMaskConfig) -> Net:

@@ -205,6 +205,13 @@ def build_cam(config: InfoMaskConfig, findings: int) -> CamNet:
     return CamNet(encoder, findings)
 
 
+def build_net(config: InfoMaskConfig, findings: int) -> InfoMaskNet | BaselineNet | CamNet:
+    """The network that a Config names, with its first weights."""
+    if config.network == "infomask":
+        return build_infomask(config, findings)
+    return build_baseline(config, findings) if config.network == "baseline" else build_cam(config, findings)
+
+
 def build_encoder(config: InfoMaskConfig) -> PaperEncoder | Backbone:
     """The paper's encoder, or a timm model in its place."""
     if config.backbone == PAPER:

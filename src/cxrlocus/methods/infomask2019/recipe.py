@@ -26,18 +26,14 @@ from cxrlocus.methods.classification import (
 from cxrlocus.methods.infomask2019.config import InfoMaskConfig
 from cxrlocus.methods.infomask2019.localizer import (
     STAGE,
-    BaselineLocalizer,
-    CheXCamLocalizer,
-    InfoMaskLocalizer,
     chosen_findings,
     infer,
+    localizer_of,
 )
 from cxrlocus.methods.infomask2019.model import (
     BaselineNet,
     InfoMaskNet,
-    build_baseline,
-    build_cam,
-    build_infomask,
+    build_net,
     parameter_count,
     start_as_he,
 )
@@ -46,9 +42,7 @@ from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.training.checkpoint import write_json
 from cxrlocus.training.fit import Finals, OnStep, fit
-from cxrlocus.training.machine import resolve_precision
 from cxrlocus.training.run import KNOWS, stage_done
-from cxrlocus.types import Findings, Localizer
 
 Figures = Callable[[], Mapping[str, float]]
 
@@ -73,7 +67,7 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
     _check_choice(recipe)
     train, val = training_parts(recipe)
     torch.manual_seed(recipe.seed)
-    net = _build(config, len(recipe.index.findings))
+    net = build_net(config, len(recipe.index.findings))
     backbone = net.encoder if isinstance(net, InfoMaskNet) else net.backbone
     if recipe.init is not None:
         if not isinstance(backbone, Backbone):
@@ -111,7 +105,7 @@ def _finals(recipe: Recipe[InfoMaskConfig], net: InfoMaskNet | BaselineNet | Cam
     if config.choose == "labels" or judge is None:
         return None
     boxed, scratch = _boxed(recipe), recipe.folder / STAGE / "finalists"
-    maps = _localizer(net, boxed.findings, config)
+    maps = localizer_of(net, boxed.findings, config)
     return Finals(config.finalists, lambda: judge(maps, boxed, config.criterion, scratch))
 
 
@@ -133,22 +127,6 @@ def _check_choice(recipe: Recipe[InfoMaskConfig]) -> None:
         _boxed(recipe)
         if recipe.judge is None:
             raise ConfigError("choose=boxes needs a judge of maps in the Recipe. Give one, or take choose=labels.")
-
-
-def _localizer(net: InfoMaskNet | BaselineNet | CamNet, findings: Findings, config: InfoMaskConfig) -> Localizer:
-    """The network as it stands, as it will predict."""
-    bf16 = resolve_precision(config.precision) == "bf16"
-    if isinstance(net, InfoMaskNet):
-        return InfoMaskLocalizer(net, findings, config, bf16=bf16)
-    if isinstance(net, BaselineNet):
-        return BaselineLocalizer(net, findings, config, bf16=bf16)
-    return CheXCamLocalizer(net, findings, size=config.size, fit=config.fit, bf16=bf16)
-
-
-def _build(config: InfoMaskConfig, findings: int) -> InfoMaskNet | BaselineNet | CamNet:
-    if config.network == "infomask":
-        return build_infomask(config, findings)
-    return build_baseline(config, findings) if config.network == "baseline" else build_cam(config, findings)
 
 
 def _open(net: InfoMaskNet | BaselineNet | CamNet, train: Part) -> None:
