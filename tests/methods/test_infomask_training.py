@@ -198,6 +198,20 @@ def test_masks_are_logged_and_reported(trained: dict[str, Path]) -> None:
     assert json.loads((trained["gradcam"] / "network.json").read_text(encoding="utf-8"))["masks"] == {}
 
 
+def test_a_run_stopped_before_its_report_is_reported_when_it_is_called_again(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    few = replace(planted, records=tuple(r for r in planted.records if r.split == "train")[:20])
+    tiny = {"finding": "Mass", "epochs": "1", "batch_size": "9", "size": "32"}
+    folder = contract.train_tiny("infomask2019", few, tmp_path / "run", cache, fabric, **tiny)
+    report, weights = folder / "network.json", folder / "base" / "weights.safetensors"
+    told, trained_at = report.read_text(encoding="utf-8"), weights.stat().st_mtime_ns
+    report.unlink()
+    contract.train_tiny("infomask2019", few, folder, cache, fabric, **tiny)
+    assert report.read_text(encoding="utf-8") == told
+    assert weights.stat().st_mtime_ns == trained_at
+
+
 def test_a_dead_mask_is_reported(planted: Index, cache: Path, fabric: Fabric, tmp_path: Path) -> None:
     # So high a threshold closes every mask.
     with pytest.warns(DeadMaskWarning, match="dead masks: the same value everywhere on every validation film"):

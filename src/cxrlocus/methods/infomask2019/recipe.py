@@ -40,11 +40,14 @@ from cxrlocus.methods.infomask2019.model import (
 from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
-from cxrlocus.training.checkpoint import write_json
+from cxrlocus.training.checkpoint import read_json, write_json
 from cxrlocus.training.fit import Finals, OnStep, fit
 from cxrlocus.training.run import KNOWS, stage_done
 
 Figures = Callable[[], Mapping[str, float]]
+
+REPORT = "network.json"
+"""What a run tells of its network and its masks."""
 
 
 class DeadMaskWarning(UserWarning):
@@ -61,9 +64,10 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
         ConfigError: ``choose="boxes"``, and no validation film has a box of the findings.
     """
     config, folder = recipe.config, recipe.folder / STAGE
-    if stage_done(folder, asdict(config), recipe.seed):
-        return
     recipe = replace(recipe, index=recipe.index.only(chosen_findings(config, recipe.index.findings).names))
+    if stage_done(folder, asdict(config), recipe.seed):
+        _report_late(recipe)
+        return
     _check_choice(recipe)
     train, val = training_parts(recipe)
     torch.manual_seed(recipe.seed)
@@ -214,11 +218,18 @@ def _telling(on_step: OnStep | None, net: nn.Module) -> OnStep | None:
     return lambda done, total, words: on_step(done, total, f"{words}, {size}")
 
 
+def _report_late(recipe: Recipe[InfoMaskConfig]) -> None:
+    """The report of a run that was stopped between its last weights and its report."""
+    if recipe.fabric.is_global_zero and not (recipe.folder / REPORT).is_file():
+        figures = read_json(recipe.folder / STAGE / "manifest.json")["progress"]["figures"]
+        _report(recipe, build_net(recipe.config, len(recipe.index.findings)), figures)
+
+
 def _report(recipe: Recipe[InfoMaskConfig], net: nn.Module, figures: Mapping[str, float]) -> None:
     count = parameter_count(net)
     masks = {name: figures[name] for name in Watched.NAMES if name in figures}
     knows = KNOWS.get(("choose", recipe.config.choose), "")
-    write_json(recipe.folder / "network.json", {"parameters": count, "masks": masks, "knows": knows})
+    write_json(recipe.folder / REPORT, {"parameters": count, "masks": masks, "knows": knows})
     if masks.get("mask_flat") == 1:
         warnings.warn(
             f"{recipe.folder}: dead masks: the same value everywhere on every validation film (log.jsonl has each "
