@@ -1,0 +1,140 @@
+"""Boxes by places: only the other half's boxes are places, a patient's own never choose, and a good map pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxrlocus.data.records import Index, Record, TruthBox
+from cxrlocus.data.splits import kfold_of_patients
+from cxrlocus.errors import DataError
+from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols.places import TRUSTS, boxes_by_places, choose_trust, known_boxes
+from cxrlocus.regions.boxes import iou
+from cxrlocus.regions.detections import Detections
+from cxrlocus.types import Findings, Frame
+
+FINDINGS = Findings(("Mass", "Cardiomegaly", "Hernia"))
+SIDE = 200
+
+
+def world(n: int = 24, sees: float = 1.0, seed: int = 0) -> tuple[Predictions, Index]:
+    """Masses on the left or on the right, hearts in one place; maps that see the right side with this strength."""
+    draw = np.random.default_rng(seed)
+    maps, records = draw.normal(0, 0.05, (n, 3, 8, 8)).astype(np.float32), []
+    for i in range(n):
+        x = draw.choice([10.0, 140.0]) + draw.uniform(0, 8)
+        y = 60 + draw.uniform(0, 8)
+        side = slice(0, 4) if x < 100 else slice(4, 8)
+        maps[i, 0, :, side] += sees
+        boxes = (TruthBox("Mass", (x, y, x + 50, y + 60)), TruthBox("Cardiomegaly", (60.0, 90.0, 150.0, 170.0)))
+        records.append(Record(f"{i}.png", Path(f"{i}.png"), f"p{i // 2}", boxes=boxes))
+    index = Index("some", Path(), FINDINGS, tuple(records))
+    frames = np.tile(Frame.of_size(SIDE, SIDE).matrix, (n, 1, 1))
+    sizes, prob = np.full((n, 2), SIDE, np.int64), np.full((n, 3), 0.5, np.float32)
+    return Predictions({"method": "sides"}, index.images, FINDINGS, prob, maps, frames, sizes, "logit"), index
+
+
+def accuracy(found: Detections, index: Index, finding: str) -> float:
+    c = FINDINGS.index(finding)
+    truth = [(i, b.xyxy) for i, r in enumerate(index.records) for b in r.boxes if b.finding == finding]
+    return float(np.mean([(iou(found.of(i, c), np.array([box])) > 0.3).any() for i, box in truth]))
+
+
+def test_a_map_that_tells_the_side_finds_the_box() -> None:
+    predictions, index = world()
+    found, note = boxes_by_places(predictions, index)
+    assert accuracy(found, index, "Mass") == 1.0
+    assert accuracy(found, index, "Cardiomegaly") == 1.0
+    assert "0" not in note.split("trusted ")[1].split(" and ")
+
+
+def test_a_map_that_tells_nothing_leaves_the_most_frequent_place() -> None:
+    predictions, index = world(sees=0.0)
+    found, _ = boxes_by_places(predictions, index)
+    # No better than always the same side.
+    assert accuracy(found, index, "Mass") <= 0.75
+    assert accuracy(found, index, "Cardiomegaly") == 1.0
+
+
+def test_a_map_that_tells_the_wrong_side_is_not_trusted() -> None:
+    predictions, index = world(sees=-1.0)
+    known = known_boxes(predictions, index, np.ones(len(index), bool))
+    assert choose_trust(predictions, known, [r.patient for r in index.records]) == 0.0
+
+
+def test_places_are_the_other_halfs_boxes_and_mirror_images_of_what_has_two_sides() -> None:
+    predictions, index = world()
+    found, _ = boxes_by_places(predictions, index, seed=3)
+    fold = kfold_of_patients([r.patient for r in index.records], 2, seed=3)
+    for i, c, box in zip(found.image, found.finding, found.xyxy, strict=True):
+        others = [
+            np.array(b.xyxy)
+            for k, r in enumerate(index.records)
+            for b in r.boxes
+            if fold[k] != fold[i] and b.finding == FINDINGS.names[c]
+        ]
+        images = [[SIDE - b[2], b[1], SIDE - b[0], b[3]] for b in others] if c == 0 else []
+        assert np.isclose(np.array([*others, *images]), box).all(axis=1).any()
+
+
+def test_a_halfs_own_boxes_say_nothing_of_its_boxes() -> None:
+    predictions, index = world()
+    fold = kfold_of_patients([r.patient for r in index.records], 2, seed=0)
+    moved = tuple(
+        replace(r, boxes=tuple(TruthBox(b.finding, (1.0, 1.0, 9.0, 9.0)) for b in r.boxes)) if half == 1 else r
+        for r, half in zip(index.records, fold, strict=True)
+    )
+    before, after = (boxes_by_places(predictions, one)[0] for one in (index, replace(index, records=moved)))
+    for i in np.flatnonzero(fold == 1).tolist():
+        for c in range(2):
+            assert after.of(i, c).tolist() == before.of(i, c).tolist()
+    assert any(after.of(i, 0).tolist() != before.of(i, 0).tolist() for i in np.flatnonzero(fold == 0).tolist())
+
+
+def test_trust_is_not_chosen_by_a_patients_own_box() -> None:
+    """Each film's map points at that film's own box alone; were it among the places, any trust would be perfect."""
+    draw = np.random.default_rng(0)
+    n, cells = 12, np.arange(16)
+    maps, records = np.zeros((n, 3, 16, 16), np.float32), []
+    for i in range(n):
+        x, y = 12.5 * (i % 4) * 4, 12.5 * (i // 4) * 4
+        inside = (np.abs(cells * 12.5 - x) < 13)[None] & (np.abs(cells * 12.5 - y) < 13)[:, None]
+        maps[i, 0][inside] = 1.0
+        maps[i] += draw.normal(0, 0.01, (3, 16, 16))
+        records.append(Record(f"{i}.png", Path(f"{i}.png"), f"p{i}", boxes=(TruthBox("Mass", (x, y, x + 24, y + 24)),)))
+    index = Index("some", Path(), FINDINGS, tuple(records))
+    frames = np.tile(Frame.of_size(SIDE, SIDE).matrix, (n, 1, 1))
+    sizes, prob = np.full((n, 2), SIDE, np.int64), np.full((n, 3), 0.5, np.float32)
+    predictions = Predictions({"method": "own"}, index.images, FINDINGS, prob, maps, frames, sizes, "logit")
+    known = known_boxes(predictions, index, np.ones(n, bool))
+    assert choose_trust(predictions, known, [r.patient for r in records]) == TRUSTS[0]
+
+
+def test_a_finding_without_boxes_gets_none_and_a_gate_holds() -> None:
+    predictions, index = world()
+    gate = np.ones((len(index), 3), bool)
+    gate[0] = False
+    done: list[int] = []
+    found, _ = boxes_by_places(predictions, index, gate=gate, progress=done.append)
+    assert FINDINGS.index("Hernia") not in found.finding
+    assert 0 not in found.image
+    assert len(found) == 2 * (len(index) - 1)
+    assert done == list(range(1, len(index) + 1))
+
+
+def test_without_any_box_nothing_is_found() -> None:
+    predictions, index = world(4)
+    bare = replace(index, records=tuple(replace(r, boxes=()) for r in index.records))
+    found, _ = boxes_by_places(predictions, bare)
+    assert len(found) == 0
+    assert found.images == predictions.images
+
+
+def test_one_patient_has_no_others() -> None:
+    predictions, index = world(2)
+    with pytest.raises(DataError, match="patient"):
+        boxes_by_places(predictions, index)
