@@ -233,6 +233,19 @@ def test_gradients_of_the_sharpness(pool: Callable[..., torch.Tensor]) -> None:
     assert torch.autograd.gradcheck(lambda m, b: pool(m, b.exp()[0]), (random_maps().requires_grad_(True), beta))
 
 
+@pytest.mark.parametrize("pool", [average_probability_pool, lse_probability_pool, generalized_mean_pool, noisy_or_pool])
+def test_second_derivatives_are_right_or_refused(pool: Pool) -> None:
+    # What a backward pass by hand keeps is a constant to autograd: differentiated again it would be silently wrong.
+    maps = random_maps().requires_grad_(True)
+    (grad,) = torch.autograd.grad(pool(maps).sum(), maps, create_graph=True)
+    try:
+        torch.autograd.grad(grad.square().sum(), maps)
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert torch.autograd.gradgradcheck(pool, (maps,))
+
+
 @of({k: v for k, v in ALL.items() if k not in ("pcam", "attention")})
 def test_every_cell_pulls_upwards(pool: Pool) -> None:
     for scale in (1.0, 6.0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, RunError
+from cxrlocus.functional.losses import LOSSES
 from cxrlocus.functional.masks import disease_mask, place_maps
 from cxrlocus.methods import METHODS, load_run
 from cxrlocus.methods.base import Recipe
@@ -25,12 +27,12 @@ from cxrlocus.methods.kim2021 import AlignedLocalizer, KimConfig, KimLocalizer
 from cxrlocus.methods.kim2021.anatomy import WHERE, ZONES, draw_mask
 from cxrlocus.methods.kim2021.config import stage_config, stages_of
 from cxrlocus.methods.kim2021.masks import MapStream, drawn_masks, load_masks, threshold
-from cxrlocus.methods.kim2021.objective import match_level
+from cxrlocus.methods.kim2021.objective import AlignmentObjective
 from cxrlocus.methods.kim2021.passes import anchor_films, load_anchor
-from cxrlocus.methods.kim2021.recipe import train_kim
+from cxrlocus.methods.kim2021.recipe import first_bias, train_kim
 from cxrlocus.study.sharing import reuse_stages
 from cxrlocus.training.run import read_run
-from cxrlocus.types import BOXED8, NIH14, Findings
+from cxrlocus.types import BOXED8, NIH14, Batch, Findings
 
 TWO = Findings(("Mass", "Nodule"))
 
@@ -114,6 +116,79 @@ def test_retraining_starts_from_the_aligned_classifier_and_has_the_masks(
     one, _ = load_run(run)
     assert isinstance(one, AlignedLocalizer)
     assert torch.equal(one.net.masks.cpu(), masks)
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_the_bias_starts_where_its_loss_is_least(loss: str) -> None:
+    draw = np.random.default_rng(0)
+    target = (draw.random((20_000, 3)) < [0.02, 0.1, 0.4]).astype(np.uint8)
+    known = draw.random(target.shape) < 0.8
+    told = torch.from_numpy(target).float(), torch.from_numpy(known)
+
+    def slope(bias: torch.Tensor) -> torch.Tensor:
+        bias = bias.clone().requires_grad_()
+        LOSSES[loss](bias.expand(len(target), 3), *told).backward()
+        assert bias.grad is not None
+        return bias.grad
+
+    assert slope(torch.zeros(3)).abs().min() > 0.01
+    assert slope(first_bias(target, known, loss)).abs().max() < 3e-4
+
+
+class StoppedError(Exception):
+    """Instead of training."""
+
+
+def test_what_alignment_learns_from_is_frozen_as_base_left_it(
+    run: Path, planted: Index, cache: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    caught: list[AlignmentObjective] = []
+
+    def stop(_fabric: Fabric, objective: AlignmentObjective, *_: object, **__: object) -> None:
+        caught.append(objective)
+        raise StoppedError
+
+    own = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("align")))
+    monkeypatch.setattr("cxrlocus.methods.kim2021.recipe.fit", stop)
+    with pytest.raises(StoppedError):
+        train_kim(recipe_of(own, planted, cache, fabric), until="align")
+    (objective,) = caught
+    (stages,) = objective._stages
+    objective.train()
+    batch = Batch(torch.rand(4, 1, 64, 64), torch.ones(4, 2), torch.ones(4, 2).bool(), torch.arange(4))
+    torch.stack(list(objective(batch).values())).sum().backward()
+    base = weights(run, "base")
+    for name, value in stages.backbone.state_dict().items():
+        assert torch.equal(value, base[f"features.{name}"])
+    assert not any(p.requires_grad or p.grad is not None for p in stages.parameters())
+    assert not any(module.training for module in stages.backbone.modules())
+    assert {name for name, p in objective.named_parameters() if p.grad is not None and p.grad.any()} == {
+        "aligner.pose.weight", "aligner.pose.bias"
+    }  # fmt: skip
+    # As fit lays out what learns: a step goes through both.
+    kernels = [p for p in stages.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+
+
+@pytest.mark.parametrize("stage", ["align", "retrain"])
+def test_a_stage_stopped_in_an_epoch_ends_with_the_same_weights(
+    stage: str, run: Path, planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(stage)))
+    recipe = recipe_of(own, planted, cache, fabric)
+
+    def stop(done: int, _total: int, words: str) -> None:
+        assert words.startswith(stage)
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_kim(replace(recipe, on_step=stop), until=stage)
+    assert (own / stage / "resume.safetensors").is_file()
+    train_kim(recipe, until=stage)
+    again = weights(own, stage)
+    assert all(torch.equal(again[name], value) for name, value in weights(run, stage).items())
 
 
 def test_learned_masks_are_eq_3_over_the_labelled_films(run: Path, planted: Index, cache: Path, fabric: Fabric) -> None:
@@ -257,6 +332,7 @@ def test_the_paper_preset_is_the_papers() -> None:
         ({"scale_bound": "0.5"}, r"scale_bound must be in \[1, 4\]"),
         ({"mask_findings": ","}, "mask_findings must be boxed"),
         ({"anchor_films": "0"}, "anchor_films must be at least 1"),
+        ({"euclidean_margin": "0.5"}, r"euclidean_margin must be in \[0, 0.5\)"),
         ({"retrain_rate": "inf"}, "retrain_rate must be positive"),
     ],
 )
@@ -265,13 +341,20 @@ def test_options_outside_their_range_are_refused(options: dict[str, str], messag
         METHODS["kim2021"].configure(options=options)
 
 
-def test_misspelt_findings_are_refused_before_anything_is_trained(
+def test_what_a_later_stage_could_not_do_is_refused_before_anything_is_trained(
     planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
 ) -> None:
     for option, text in (("mask_findings", "Masss"), ("asymmetric", "Heart")):
         with pytest.raises(ConfigError, match=f"{option}.* must name findings.*{text}"):
             contract.train_tiny("kim2021", planted, tmp_path / option, cache, fabric, **{option: text})
         assert not (tmp_path / option / "base").exists()
+    with pytest.raises(ConfigError, match=r"backbone 'nosuch' .* cannot be made by timm"):
+        contract.train_tiny("kim2021", planted, tmp_path / "backbone", cache, fabric, align_backbone="nosuch")
+    sick = replace(planted, records=tuple(replace(r, positive=frozenset({"Mass"})) for r in planted.records))
+    with pytest.raises(ConfigError, match="the anchor is the mean of normal films"):
+        contract.train_tiny("kim2021", sick, tmp_path / "anchor", cache, fabric)
+    assert not (tmp_path / "backbone" / "base").exists()
+    assert not (tmp_path / "anchor" / "base").exists()
     assert KimConfig(asymmetric="Mass, Nodule").mirrored(TWO) == (False, False)
     assert KimConfig().mirrored(NIH14) == tuple(name != "Cardiomegaly" for name in NIH14)
     assert KimConfig().masked(NIH14) == BOXED8.names
@@ -294,11 +377,3 @@ def test_drawn_masks_lie_where_their_zones_do() -> None:
     assert (heart * columns).sum() / heart.sum() == pytest.approx(0.53 * 64, abs=0.5)
     # An ellipse of half axes .20 and .16.
     assert heart.mean() == pytest.approx(np.pi * 0.20 * 0.16, rel=0.03)
-
-
-def test_matched_levels_do_not_know_exposure() -> None:
-    film, anchor = torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8)
-    torch.testing.assert_close(match_level(0.5 * film + 0.2, anchor), match_level(film, anchor), rtol=0, atol=1e-5)
-    seen = match_level(film, anchor)
-    torch.testing.assert_close(seen.mean((-2, -1)), anchor.mean((-2, -1)).expand(2, 1))
-    assert torch.isfinite(match_level(torch.zeros(1, 1, 8, 8), anchor)).all()

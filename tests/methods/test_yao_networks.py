@@ -188,7 +188,10 @@ def test_a_timm_way_down_gives_its_stages_and_freezes_what_nothing_reads() -> No
     ("options", "message"),
     [
         ({"backbone": "test_resnet", "resolution": 64}, r"has stages of stride 2, 4, 8, 16, 32; .* ask for 1, 2"),
-        ({"backbone": "test_resnet", "lowest": 1}, "lowest must be at least size / 32 = 2"),
+        (
+            {"backbone": "test_resnet", "size": 256, "resolution": 64, "lowest": 4},
+            r"lowest must be at least size / 32 = 8",
+        ),
         ({"backbone": "nosuch"}, "cannot be made by timm"),
         ({"backbone": "vit_tiny_patch16_224"}, "backbone 'vit_tiny_patch16_224'"),
         ({"backbone": "convnext_atto", "resolution": 32}, "has stages of stride 4, 8, 16, 32"),
@@ -209,6 +212,8 @@ def test_backbones_that_do_not_fit_are_refused(options: dict[str, object], messa
         ({"r0": -1.0}, "r0 must be at least 0"),
         ({"val_fraction": 1.0}, "val_fraction must be in"),
         ({"std": 0.0}, "std must be positive"),
+        ({"mean": float("nan")}, "mean must be a finite number; got nan"),
+        ({"lowest": 1}, "lowest must be at least 2; got 1"),
         ({"augment": "strong"}, "augment must be one of ours, paper, none"),
         *(({name: 0}, f"{name} must be at least 1") for name in ("width", "blocks", "dense_layers", "growth", "fused")),
     ],

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 BORDERS = ("zeros", "border")
 """What is seen beyond the film: black, or its edge repeated."""
 
-REDUCTIONS = ("mean", "sum")
-"""Eq. 8 over the pixels of a film."""
+REDUCTIONS = ("mean", "sum", "squared")
+"""Eq. 8 over the pixels of a film: their mean or, as printed, their sum; or the mean of squares."""
 
 NORMS = ("squared", "letter")
 """Eq. 7: squared norms as in Johnson et al. 2016, eq. 2, whom Kim et al. cite, or the norm as Kim et al. print it."""
@@ -114,16 +114,18 @@ def warp(images: Tensor, affine: Tensor, border: str = "zeros") -> Tensor:
         raise ValueError(f"border must be one of {', '.join(BORDERS)}; got {border!r}.")
     # Sums and products only: a matrix product would run in bfloat16 under autocast, and lose whole pixels.
     images = images if images.dtype == torch.float64 else images.float()
-    grid = torch.stack(_places(affine.to(images.dtype), *images.shape[2:]), dim=-1) * 2 - 1
+    # To grid_sample's [-1, 1] before it is spread over the pixels: a pass over the grid costs as much as the sampling.
+    signed = 2 * affine.to(images.dtype) - affine.new_tensor([0.0, 0.0, 1.0], dtype=images.dtype)
+    grid = torch.stack(_places(signed, *images.shape[2:]), dim=-1)
     return F.grid_sample(images, grid, padding_mode=border, align_corners=False)
 
 
 def _places(affine: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where the centre of each cell (N, H, W) goes: u and v in the old unit square."""
+    """Where an affine (N, 2, 3) takes the centre of each cell of the unit square, (N, H, W) twice."""
     u = (torch.arange(width, device=affine.device, dtype=affine.dtype) + 0.5) / width
     v = ((torch.arange(height, device=affine.device, dtype=affine.dtype) + 0.5) / height)[:, None]
     a, b, c, d, e, f = affine.reshape(-1, 6, 1, 1).unbind(1)
-    return a * u + b * v + c, d * u + e * v + f
+    return (a * u + c) + b * v, (d * u + f) + e * v
 
 
 def coverage(affine: Tensor, cells: int = 32) -> Tensor:
@@ -210,7 +212,8 @@ def euclidean_loss(anchor: Tensor, films: Tensor, reduction: str = "mean") -> Te
     """``L_e = sum_ij ||A_ij - phi(I)_ij||_2``, the norm over a pixel's channels (Kim et al. 2021, eq. 8).
 
     "sum" is the formula, mean over films; "mean" divides it by the number of pixels, so that its weight against eq. 7
-    does not depend on the film's size.
+    does not depend on the film's size. "squared" is the mean of squares, the pixel loss of Johnson et al. 2016 (sec.
+    3.2), whom Kim et al. cite for eq. 7: few large differences, a diaphragm in another place, outweigh many small ones.
 
     Args:
         anchor: (1, C, H, W).
@@ -234,6 +237,8 @@ def euclidean_loss(anchor: Tensor, films: Tensor, reduction: str = "mean") -> Te
         )
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
+    if reduction == "squared":
+        return (films - anchor).square().sum(dim=1).mean()
     of_pixels: Tensor = torch.linalg.vector_norm(films - anchor, dim=1)
     return of_pixels.mean() if reduction == "mean" else of_pixels.sum() / len(films)
 

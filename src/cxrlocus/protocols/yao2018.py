@@ -11,7 +11,7 @@ docs/protocols/yao2018.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,6 +162,50 @@ def yao2018(
     if prob is not None:
         rows += auroc_rows(NAME, found, index, prob, label, seed, resamples)
     return rows
+
+
+@dataclass(frozen=True)
+class BoxedMap:
+    """S of a film and a finding that it has boxes of, as the protocol measures it.
+
+    Args:
+        image, finding: names.
+        surface: S on the film, (gh, gw) in [0, 1].
+        size: width and height of the film, pixels.
+        boxes: (m, 4) true boxes, pixels of the film.
+        dice: against them; NaN where no cell has its centre in one.
+    """
+
+    image: str
+    finding: str
+    surface: FloatMap
+    size: tuple[int, int]
+    boxes: FloatArray
+    dice: float
+
+
+def boxed_maps(predictions: Predictions, index: Index, raster: int = 512) -> Iterator[BoxedMap]:
+    """The maps that DICE is the mean of, film by film, for pictures: those of films that were looked at.
+
+    Raises:
+        PredictionsError: as ``yao2018``.
+
+    Example:
+        >>> from cxrlocus.data.records import Record, TruthBox
+        >>> from cxrlocus.types import Findings
+        >>> truth = Record("a.png", Path("a.png"), "7", boxes=(TruthBox("Mass", (0.0, 0.0, 8.0, 4.0)),))
+        >>> index = Index("toy", Path("."), Findings(("Mass",)), (truth,))
+        >>> maps, frame = np.array([[[[0.5, 0.5], [0.0, 0.0]]]]), np.array([[[8.0, 0, 0], [0, 8.0, 0]]])
+        >>> p = Predictions({}, ("a.png",), index.findings, np.ones((1, 1)), maps, frame, np.array([[8, 8]]), "mask")
+        >>> [(one.image, one.finding, one.dice) for one in boxed_maps(p, index, raster=2)]
+        [('a.png', 'Mass', 0.8)]
+    """
+    pairs = _pairs(predictions, index, None)
+    for b in np.flatnonzero(pairs.place >= 0).tolist():
+        i, c, size, boxes = int(pairs.place[b]), int(pairs.column[b]), pairs.size(b), pairs.boxes[b]
+        grid = _on_film(_probability(predictions, i, c), predictions.frames[i], size, raster)
+        dice = _dice(grid, box_mask(boxes, size, raster_shape(size, raster)))
+        yield BoxedMap(predictions.images[i], predictions.findings.names[c], grid, size, boxes, dice)
 
 
 def phantom_masks(index: Index) -> Path | None:

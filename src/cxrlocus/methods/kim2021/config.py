@@ -44,7 +44,8 @@ class KimConfig(FitConfig):
         blur: side of the average pooling of eq. 6, pixels of the film.
         perceptual: norm of eq. 7: "squared", or to the "letter".
         perceptual_weight: of eq. 7 in eq. 9; 0 leaves it out.
-        euclidean: eq. 8 as a "mean" over pixels, or to the letter as a "sum".
+        euclidean: eq. 8 as a "mean" over pixels, to the letter as a "sum", or as a mean of "squared" differences.
+        euclidean_margin: share of the side along each edge that eq. 8 leaves out; 0 compares whole films.
         level: compare films and anchor as they are ("raw"), or each with the anchor's mean and deviation ("matched").
         masks: "learned" from maps, "drawn" from plain anatomy, "blank" (retrain without any), or "none" (stop before).
         mask_findings: which findings have one: "boxed" (the eight that NIH has boxes for), "all", or names with commas.
@@ -53,7 +54,7 @@ class KimConfig(FitConfig):
         mask_least: where these are fewer, the ``mask_best`` most probable labelled films do.
         mask_best: K of that rule.
         mask_threshold: T of eq. 3.
-        mask_keep: above T a mask has its values ("soft"), or ones ("binary").
+        mask_keep: above T a learned mask has its values ("soft"), or ones ("binary").
         mask_rescale: take each mean map to [0, 1] before T.
         retrain_epochs: of the retraining under masks.
         retrain_rate: its learning rate as a share of ``lr``.
@@ -88,7 +89,8 @@ class KimConfig(FitConfig):
     blur: int = 16
     perceptual: Literal["squared", "letter"] = "squared"
     perceptual_weight: float = 1.0
-    euclidean: Literal["mean", "sum"] = "mean"
+    euclidean: Literal["mean", "sum", "squared"] = "mean"
+    euclidean_margin: float = 0.0
     level: Literal["raw", "matched"] = "raw"
     masks: Literal["learned", "drawn", "blank", "none"] = "learned"
     mask_findings: str = "boxed"
@@ -117,6 +119,7 @@ class KimConfig(FitConfig):
             "angle_bound": (0 <= self.angle_bound < 180, "in [0, 180)"),
             "blur": (self.blur >= 1 and not self.size % max(1, self.blur), f"a divisor of size ({self.size})"),
             "perceptual_weight": (0 <= self.perceptual_weight < math.inf, "at least 0"),
+            "euclidean_margin": (0 <= self.euclidean_margin < 0.5, "in [0, 0.5)"),
             "mask_findings": (bool(self.mask_findings.strip(" ,")), "boxed, all, or names of findings"),
             "mask_prob": (0 <= self.mask_prob <= 1, "in [0, 1]"),
             "mask_least": (self.mask_least >= 1, "at least 1"),
@@ -175,7 +178,7 @@ _OF_ANCHOR = ("align", "anchor_films", "anchor_from")
 _OF_ALIGN = (
     "align_backbone", "align_stem", "align_side", "align_head", "align_epochs", "align_batch", "align_optimizer",
     "align_lr", "align_border", "scale_bound", "shift_bound", "angle_bound", "blur", "perceptual", "perceptual_weight",
-    "euclidean", "level",
+    "euclidean", "euclidean_margin", "level",
 )  # fmt: skip
 _OF_MASKS = (
     "masks", "mask_findings", "asymmetric", "mask_prob", "mask_least", "mask_best", "mask_threshold", "mask_keep",
@@ -293,7 +296,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "resnet": {"align": False, "masks": "none"},
     "alignment": {"masks": "none"},
     # Table 2: base model (on aligned films) + PDM.
-    "pdm": {"masks": "drawn", "mask_keep": "binary"},
+    "pdm": {"masks": "drawn"},
     # Beyond the paper: masks without alignment, and the further epochs without masks (what they alone bring).
     "dm-unaligned": {"align": False},
     "blank": {"masks": "blank"},

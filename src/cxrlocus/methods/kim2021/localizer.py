@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +114,7 @@ def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:
     """The localizer of a trained run folder: its last stage."""
     config = KimConfig(**{**info.config, "pretrained": False})
     findings = Findings(tuple(info.findings))
-    net = build(replace(config, pretrained=False), len(findings))
+    net = build(config, len(findings))
     load_weights(folder / stages_of(config)[-1] / "weights.safetensors", net)
     if torch.cuda.is_available():
         net.cuda()

@@ -57,7 +57,9 @@ class AlignmentObjective(nn.Module):
         seen = blur(warp(images, pose_affine(pose), config.align_border), config.blur)
         if config.level == "matched":
             seen = match_level(seen, self._anchor)
-        losses = {"euclidean": euclidean_loss(self._anchor, seen, config.euclidean)}
+        rim = round(config.euclidean_margin * seen.shape[-1])
+        middle = (..., slice(rim, seen.shape[-2] - rim), slice(rim, seen.shape[-1] - rim))
+        losses = {"euclidean": euclidean_loss(self._anchor[middle], seen[middle], config.euclidean)}
         if config.perceptual_weight:
             features = self._stages[0](seen)
             losses["perceptual"] = config.perceptual_weight * perceptual_loss(

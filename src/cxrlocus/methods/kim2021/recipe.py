@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
@@ -23,14 +25,15 @@ from cxrlocus.methods.kim2021.config import (
     stages_of,
 )
 from cxrlocus.methods.kim2021.masks import load_masks
-from cxrlocus.methods.kim2021.model import KimNet, build, build_aligner, without_alignment
+from cxrlocus.methods.kim2021.model import KimNet, build, build_aligner, build_backbone, without_alignment
 from cxrlocus.methods.kim2021.objective import AlignmentObjective, alignment_figures
-from cxrlocus.methods.kim2021.passes import load_anchor, make_anchor, make_masks
+from cxrlocus.methods.kim2021.passes import anchor_films, load_anchor, make_anchor, make_masks
 from cxrlocus.methods.kim2021.pictures import draw_aligned, draw_masks
 from cxrlocus.models.aligner import AlignmentNet, StageFeatures
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.fit import OnStep, fit
 from cxrlocus.training.run import stage_done
+from cxrlocus.types import BoolArray, Findings
 
 Figures = Callable[[], Mapping[str, float]]
 
@@ -51,7 +54,8 @@ def train_kim(recipe: Recipe[KimConfig], until: str = "") -> None:
         until: the last stage to train; "" trains all.
 
     Raises:
-        ConfigError: ``mask_findings`` or ``asymmetric`` names something unknown, or no film can make the anchor.
+        ConfigError: ``mask_findings`` or ``asymmetric`` names something unknown, timm has no such ``align_backbone``,
+            ``backbone`` has too few stages to compare, or no film can make the anchor; before anything is trained.
     """
     config, findings = recipe.config, recipe.index.findings
     stages = stages_of(config)
@@ -60,19 +64,28 @@ def train_kim(recipe: Recipe[KimConfig], until: str = "") -> None:
     done = {name: stage_done(recipe.folder / name, asdict(of[name]), recipe.seed) for name in stages}
     if all(done.values()):
         return
-    # Before anything is trained: a misspelt name would show itself after hours.
+    _check(config, findings)
+    needed = [name for name in stages if not done[name]]
+    # Stages differ in their batches, and a loader is of one size.
+    films: dict[int, Films] = {}
+    for name in needed:
+        if (batch := of[name].batch_size) not in films:
+            films[batch] = Films(*training_parts(replace(recipe, config=of[name])))
+    if ANCHOR in needed:
+        anchor_films(of[ANCHOR], films[of[ANCHOR].batch_size].train, recipe.seed)
+    for name in needed:
+        one = replace(recipe, config=of[name], on_step=_telling(recipe.on_step, name))
+        _STAGES[name](one, films[one.config.batch_size])
+
+
+def _check(config: KimConfig, findings: Findings) -> None:
+    """See that what later stages need can be had, before any is trained: a slip would show itself after hours."""
     config.masked(findings)
     config.mirrored(findings)
-    films: dict[int, Films] = {}
-    for name in stages:
-        if done[name]:
-            continue
-        one = replace(recipe, config=of[name], on_step=_telling(recipe.on_step, name))
-        # Stages differ in their batches, and a loader is of one size.
-        batch = one.config.batch_size
-        if batch not in films:
-            films[batch] = Films(*training_parts(one))
-        _STAGES[name](one, films[batch])
+    if config.align:
+        build_aligner(config)
+        if config.perceptual_weight:
+            StageFeatures(build_backbone(replace(config, pretrained=False)))
 
 
 def _base(recipe: Recipe[KimConfig], films: Films) -> None:
@@ -83,13 +96,28 @@ def _classifier(recipe: Recipe[KimConfig], films: Films, stage: str, config: Kim
     """Train a classifier from its first weights, with the aligner that is there."""
     torch.manual_seed(recipe.seed)
     net = build(recipe.config, len(recipe.index.findings))
-    if recipe.config.loss == "bce":
-        net.bias.data.copy_(log_odds(films.train.index.target, films.train.index.known))
+    net.bias.data.copy_(first_bias(films.train.index.target, films.train.index.known, recipe.config.loss))
     if recipe.init is not None:
         net.features.load(recipe.init)
     if net.aligner is not None:
         net.aligner.load_state_dict(load_aligner(recipe.folder, recipe.config).state_dict())
     _fit(replace(recipe, config=config), stage, net, films)
+
+
+def first_bias(target: NDArray[np.uint8], known: BoolArray, loss: str) -> Tensor:
+    """Where the head's bias (C,) starts: what serves the loss best before anything is seen.
+
+    That is each finding's log odds; under eq. 10, which weighs the positives of all findings together as much as all
+    negatives, less the log odds of a label of any finding. A bias that starts elsewhere is made up for by the maps,
+    whose level eq. 4 then doubles inside the masks.
+
+    Example:
+        >>> target, known = np.array([[1, 0], [1, 0], [0, 0], [0, 0]], np.uint8), np.ones((4, 2), bool)
+        >>> first_bias(target, known, "bce").tolist()[0], first_bias(target, known, "weighted_bce")[0] > 0.5
+        (0.0, tensor(True))
+    """
+    each = log_odds(target, known)
+    return each if loss == "bce" else each - log_odds(target.reshape(-1, 1), known.reshape(-1, 1))
 
 
 def _anchor(recipe: Recipe[KimConfig], films: Films) -> None:
@@ -101,6 +129,9 @@ def _align(recipe: Recipe[KimConfig], films: Films) -> None:
     torch.manual_seed(recipe.seed)
     aligner = build_aligner(config)
     base = _trained(recipe, BASE).to(device).eval().requires_grad_(False)
+    if config.channels_last:
+        # It is no part of what fit lays out, and each step goes through it and back.
+        base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
     anchor = load_anchor(recipe.folder / ANCHOR).to(device)
     objective = AlignmentObjective(aligner, anchor, StageFeatures(base.features), config)
     _run(recipe, ALIGN, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])

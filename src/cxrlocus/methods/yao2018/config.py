@@ -40,7 +40,7 @@ class YaoConfig(FitConfig, PoolOptions):
         mean, std: of the first layer's normalization, for films in [0, 1].
         pretrained: start a timm model from its own ImageNet weights (needs network); `--init FILE` from a local file.
         resolution: cells N along a side of the map.
-        lowest: cells along a side at the bottom; size, resolution and lowest are powers of two apart.
+        lowest: cells along a side at the bottom, at least 2; size, resolution and lowest are powers of two apart.
         width: channels of the paper's path a pixel of its stride: at 8 pixels a cell, 8 times as many.
         max_width: most channels of that path.
         blocks: residual blocks a halving of that path.
@@ -94,7 +94,10 @@ class YaoConfig(FitConfig, PoolOptions):
         rules = {
             "size": (32 <= self.size <= 4096, "in 32 to 4096 pixels"),
             "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
+            "mean": (math.isfinite(self.mean), "a finite number"),
             "std": (0 < self.std < math.inf, "positive"),
+            # One cell a film: batch normalization has nothing to normalize in a step of one film.
+            "lowest": (self.lowest >= 2, "at least 2"),
             "augment": (self.augment in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}"),
             "pool_on": (self.pool_on != "feature", "probability or logit for a map of this method"),
             **{name: (getattr(self, name) >= 1, "at least 1") for name in counts},
