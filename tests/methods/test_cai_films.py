@@ -13,13 +13,14 @@ import pytest
 from lightning_fabric import Fabric
 
 from cxrlocus.data.cache import open_films
+from cxrlocus.data.nih_names import seen_films
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
 from cxrlocus.methods import METHODS
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.cai2018 import CaiConfig, setting_of, training_films
 from cxrlocus.methods.cai2018.films import TRANSDUCTIVE, TransductiveLoader
-from cxrlocus.training.run import open_run, read_run
+from cxrlocus.training.run import open_run, read_films, read_run
 
 BOTH = CaiConfig(setting="transductive")
 
@@ -121,6 +122,11 @@ def test_a_run_says_which_setting_it_has(joined: Index, cache: Path, fabric: Fab
     assert came == [r.image for r in joined.records if r.split == TRANSDUCTIVE]
     held = (folder / "val_list.txt").read_text(encoding="utf-8").split()
     assert not set(held) & set(came)
+    # Whoever predicts only films that the run has not seen must not be given those that joined.
+    learned = read_films(folder)
+    assert {r.image for r in learned.records} == {r.image for r in joined.records}
+    assert set(learned.split("val").images) == set(held)
+    assert seen_films(learned, joined.split(TRANSDUCTIVE)).all()
 
 
 def test_unreadable_films_that_were_to_join_are_listed(

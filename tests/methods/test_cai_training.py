@@ -97,13 +97,29 @@ def test_masks_of_the_third_step_are_those_of_the_networks_of_the_first_two() ->
     x = torch.zeros(4, 2, 4, 4)
     with torch.no_grad():
         found = [one.evidence(one.features(BATCH.images)) for one in eraser.before]
-    assert torch.equal(eraser(BATCH.images, x), mine_maps(found).open[2])
+    assert torch.equal(eraser(BATCH.images, net().look(BATCH.images), x), mine_maps(found).open[2])
 
 
 def test_current_masks_are_those_of_the_network_as_it_learns() -> None:
-    evidence = net().evidence(net().features(BATCH.images)).detach()
+    stages = net().look(BATCH.images)
+    evidence = net().evidence(net().top(stages)).detach()
     eraser = Eraser(replace(SMALL, masks="current"), 3)
-    assert torch.equal(eraser(BATCH.images, evidence), mine_maps([evidence] * 2).open[2])
+    assert torch.equal(eraser(BATCH.images, stages, evidence), mine_maps([evidence] * 2).open[2])
+
+
+def test_masks_above_one_backbone_take_no_pass_of_their_own() -> None:
+    before = [net(1), net(2)]
+    for one in before:
+        one.stages.load_state_dict(net().stages.state_dict())
+    calls: list[int] = []
+    for one in before:
+        one.stages.register_forward_hook(lambda *_: calls.append(1))
+    stages, evidence = net().look(BATCH.images), torch.zeros(4, 2, 4, 4)
+    top = Eraser(replace(SMALL, tune="top"), 3, before)(BATCH.images, stages, evidence)
+    assert not calls
+    assert torch.equal(top, Eraser(SMALL, 3, before)(BATCH.images, stages, evidence))
+    assert len(calls) == 2
+    assert not top.all()
 
 
 def test_preservation_begins_at_zero_and_the_two_networks_are_compared_layer_by_layer() -> None:
@@ -119,6 +135,25 @@ def test_preservation_begins_at_zero_and_the_two_networks_are_compared_layer_by_
             x = one.msa(before, last)  # type: ignore[misc]  # this Config has one
             pooled.append([before.mean((2, 3)), last.mean((2, 3)), x.mean((2, 3)), one.classify(x)])
     torch.testing.assert_close(loss, 0.25 * preservation_loss(*pooled, over="batch"), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_preserved_is_averaged_in_float32_under_autocast() -> None:
+    # At the film whose features lie around 100, bfloat16 (steps of .5) would hide a move of .1, or make it of nothing.
+    one, images = net(), BATCH.images
+    with torch.no_grad():
+        for p in (*one.stages.parameters(), one.bias):
+            p.add_(0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        stages = one.look(images)
+        x = one.top(stages)
+        pooled = one.pooled(stages, x, SMALL.layers)
+        assert x.dtype == torch.bfloat16
+        assert one.classify(x).dtype == torch.float32
+    exact = [stages.before, stages.last, x]
+    for mine, of in zip(pooled, exact, strict=False):
+        torch.testing.assert_close(mine, of.double().mean((2, 3)).float(), rtol=1e-5, atol=1e-6)
+    theirs = x.double().mean((2, 3)) @ one.weight.double().T + one.bias
+    torch.testing.assert_close(pooled[3], theirs.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_layers_of_preservation_are_those_that_are_named() -> None:
@@ -182,7 +217,8 @@ def test_the_validator_sees_films_erased_as_in_training() -> None:
     one, eraser = net(), Eraser(SMALL, 2, [net(1)])
     with torch.no_grad():
         evidence = one.evidence(one.features(BATCH.images))
-        logits = torch.where(eraser(BATCH.images, evidence), evidence, 0).mean((-2, -1)) + one.bias
+        open_cells = eraser(BATCH.images, one.look(BATCH.images), evidence)
+        logits = torch.where(open_cells, evidence, 0).mean((-2, -1)) + one.bias
         torch.testing.assert_close(Erased(one, eraser).classify(BATCH.images), logits)
 
 
@@ -262,22 +298,32 @@ def test_a_stage_that_is_there_is_not_trained_again(
     assert all(torch.equal(once[k], again[k]) for k in once)
 
 
-def test_mining_that_was_stopped_ends_bit_for_bit_as_if_it_had_not(
+def test_a_run_stopped_in_every_stage_ends_bit_for_bit_as_if_it_had_not(
     runs: dict[str, Path], planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
 ) -> None:
+    stopped: list[str] = []
+
     def stop(done: int, _total: int, words: str) -> None:
-        if words.startswith("mine2") and done == 2:
+        stage = words.split()[0]
+        if done == 2 and stage not in stopped:
+            stopped.append(stage)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        contract.train_tiny("cai2018", planted, tmp_path, cache, fabric, on_step=stop)
-    assert not (tmp_path / "mine2" / "manifest.json").exists()
-    contract.train_tiny("cai2018", planted, tmp_path, cache, fabric)
-    once, again = weights(runs["cai2018"], "mine2"), weights(tmp_path, "mine2")
-    assert all(torch.equal(once[k], again[k]) for k in once)
+    for stage in ("base", "msa", "joint", "mine1", "mine2"):
+        with pytest.raises(KeyboardInterrupt):
+            contract.train_tiny("cai2018", planted, tmp_path, cache, fabric, on_step=stop)
+        assert stopped[-1] == stage
+        assert (tmp_path / stage / "resume.safetensors").is_file()
+    contract.train_tiny("cai2018", planted, tmp_path, cache, fabric, on_step=stop)
+    for stage in stopped:
+        once, again = weights(runs["cai2018"], stage), weights(tmp_path, stage)
+        assert all(torch.equal(once[k], again[k]) for k in once), stage
+        logs = [[{k: v for k, v in row.items() if k != "seconds"} for row in log_of(f, stage)] for f in (
+            runs["cai2018"], tmp_path)]  # fmt: skip
+        assert logs[0] == logs[1], stage
 
 
-@pytest.mark.parametrize("variant", ["msa-none", "double-deconv", "base", "kp-none", "top", "one-network"])
+@pytest.mark.parametrize("variant", ["msa-none", "double-deconv", "base", "kp-none", "top", "one-pass"])
 def test_variants_train(variant: str, planted: Index, cache: Path, fabric: Fabric, tmp_path: Path) -> None:
     options = {"epochs": "1", "size": "32"} if variant == "double-deconv" else {"epochs": "1"}
     folder = contract.train_tiny("cai2018", planted, tmp_path, cache, fabric, variant=variant, **options)
@@ -290,7 +336,7 @@ def test_variants_train(variant: str, planted: Index, cache: Path, fabric: Fabri
     }
     said = localizer.explain(torch.rand(2, 1, 64, 64), frames(2))
     assert said.maps.shape == (2, 2, *((2, 2) if variant == "msa-none" else (4, 4)))
-    assert said.kind == ("mask" if variant == "one-network" else "logit")
+    assert said.kind == ("mask" if variant == "one-pass" else "logit")
     if variant == "top":
         joint, mined = weights(folder, "joint"), weights(folder, "mine2")
         assert all(torch.equal(joint[k], mined[k]) for k in joint if k.startswith("stages."))

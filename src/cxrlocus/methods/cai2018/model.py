@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from cxrlocus.functional.evidence import linear_evidence, pool_then_linear
-from cxrlocus.functional.pooling import average_pool
 from cxrlocus.methods.cai2018.config import CaiConfig
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.msa import LastTwoStages, MultiScale
@@ -74,19 +73,33 @@ class MiningNet(nn.Module):
         return linear_evidence(x, self.weight)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Logits (N, C) of X with nothing erased."""
-        return pool_then_linear(average_pool(x), self.weight, self.bias)
+        """Logits (N, C) of X with nothing erased, never below float32."""
+        return self._logits(_gap(x))
 
     def pooled(self, stages: Stages, x: Tensor, layers: tuple[str, ...]) -> list[Tensor]:
-        """GAP features (N, D_k) of the layers named, for knowledge preservation; without MSA there is no "msa"."""
+        """GAP features (N, D_k) of the layers named, for knowledge preservation; without MSA there is no "msa".
+
+        Never below float32: the norm of a difference has a gradient of one length however small it is, so where
+        nothing has moved yet the rounding of averages would be what is learned.
+        """
+        pooled = _gap(x)
         of: dict[str, Callable[[], Tensor]] = {
-            "3": lambda: average_pool(stages.before),
-            "4": lambda: average_pool(stages.last),
-            "classifier": lambda: self.classify(x),
+            "3": lambda: _gap(stages.before),
+            "4": lambda: _gap(stages.last),
+            "classifier": lambda: self._logits(pooled),
         }
         if self.msa is not None:
-            of["msa"] = lambda: average_pool(x)
+            of["msa"] = lambda: pooled
         return [of[name]() for name in layers if name in of]
+
+    def _logits(self, pooled: Tensor) -> Tensor:
+        with torch.autocast(pooled.device.type, enabled=False):
+            return pool_then_linear(pooled, self.weight, self.bias)
+
+
+def _gap(x: Tensor) -> Tensor:
+    """GAP (N, D) in float32 or better: bfloat16 keeps two digits of an average over hundreds of cells."""
+    return x.mean(dim=(-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def build(config: CaiConfig, findings: int) -> MiningNet:

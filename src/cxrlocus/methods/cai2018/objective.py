@@ -53,14 +53,17 @@ class Eraser:
         self.config, self.step, self.before = config, step, tuple(before)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, evidence: Tensor) -> Tensor:
-        """Open cells (N, C, h, w) bool of images (N, 1, H, W) and of the trained network's evidence there."""
+    def __call__(self, images: Tensor, stages: Stages, evidence: Tensor) -> Tensor:
+        """Open cells (N, C, h, w) bool of images (N, 1, H, W), and of the trained network's stages and evidence."""
         config = self.config
         open_cells = torch.ones_like(evidence, dtype=torch.bool, memory_format=torch.contiguous_format)
         for k in range(self.step - 1):
             seen = evidence
             if config.masks == "frozen":
-                seen = self.before[k].evidence(self.before[k].features(images))
+                net = self.before[k]
+                # A backbone that does not learn says to all what it says to one.
+                looked = stages if config.tune == "top" else net.look(images)
+                seen = net.evidence(net.top(looked))
             open_cells = erase_step(
                 seen.detach().float(),
                 open_cells,
@@ -123,19 +126,18 @@ class MiningObjective(nn.Module):
         x = self.net.top(stages)
         evidence = self.net.evidence(x)
         open_cells = torch.ones_like(evidence, dtype=torch.bool)
-        open_cells[:n] = self._open(batch, evidence, n)
+        open_cells[:n] = self._open(batch, Stages(*(s[:n] for s in stages)), evidence[:n])
         logits = erased_logits(evidence.float(), open_cells, self.net.bias)
         losses: dict[str, Tensor] = {config.loss: LOSSES[config.loss](logits, batch.target, batch.known)}
         if config.kp == "kp" and n < films:
-            losses["kp"] = self._preserve(
-                batch.images[n:], Stages(*(s[n:] for s in stages)), x[n:], losses[config.loss]
-            )
+            losses["kp"] = self._preserve(batch.images, stages, x, n, losses[config.loss])
         elif config.kp == "kp":
             losses["kp"] = losses[config.loss].new_zeros(())
         return losses
 
-    def _open(self, batch: Batch, evidence: Tensor, n: int) -> Tensor:
-        open_cells = self.eraser(batch.images[:n], evidence[:n])
+    def _open(self, batch: Batch, stages: Stages, evidence: Tensor) -> Tensor:
+        n = len(evidence)
+        open_cells = self.eraser(batch.images[:n], stages, evidence)
         if self.config.erase == "positive":
             named = (batch.target[:n] > 0.5) & batch.known[:n]
             open_cells = open_cells | ~named[:, :, None, None]
@@ -145,15 +147,16 @@ class MiningObjective(nn.Module):
             )
         return open_cells
 
-    def _preserve(self, images: Tensor, stages: Stages, x: Tensor, loss: Tensor) -> Tensor:
+    def _preserve(self, images: Tensor, stages: Stages, x: Tensor, n: int, loss: Tensor) -> Tensor:
         config, (teacher,) = self.config, self._teacher
         if teacher is None:
             raise ValueError("teacher must be a network for kp='kp'; got None.")
         with torch.no_grad():
-            # A backbone that does not learn says to both what it says to one.
-            seen = stages if config.tune == "top" else teacher.look(images)
+            rest = Stages(*(s[n:] for s in stages))
+            seen = rest if config.tune == "top" else teacher.look(images[n:])
             theirs = teacher.pooled(seen, teacher.top(seen), config.layers)
-        ours = self.net.pooled(stages, x, config.layers)
+        # Averages are cut, not features: the gradient of a cut is a copy of the whole.
+        ours = [pooled[n:] for pooled in self.net.pooled(stages, x, config.layers)]
         distance = preservation_loss(ours, theirs, over=config.kp_over, squared=config.kp_squared)
         if config.kp_weight == "share":
             return config.kp_lambda * distance * (loss / distance.clamp(min=1e-12)).detach()
@@ -181,8 +184,9 @@ class Erased(nn.Module):
 
     def classify(self, images: Tensor) -> Tensor:
         """Logits (N, C) of films."""
-        evidence = self.net.evidence(self.net.features(images))
-        return erased_logits(evidence.float(), self.eraser(images, evidence), self.net.bias)
+        stages = self.net.look(images)
+        evidence = self.net.evidence(self.net.top(stages))
+        return erased_logits(evidence.float(), self.eraser(images, stages, evidence), self.net.bias)
 
 
 def mined_films(config: CaiConfig, films: int) -> int:

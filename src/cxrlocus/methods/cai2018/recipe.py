@@ -29,7 +29,7 @@ from cxrlocus.methods.cai2018.objective import Erased, Eraser, MiningObjective, 
 from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
 from cxrlocus.training.checkpoint import load_weights, read_json, write_json
 from cxrlocus.training.fit import OnStep, fit
-from cxrlocus.training.run import stage_done
+from cxrlocus.training.run import stage_done, write_films
 
 Figures = Callable[[], Mapping[str, float]]
 
@@ -89,13 +89,16 @@ def _films(recipe: Recipe[CaiConfig], config: CaiConfig) -> Films:
         device=fabric.device,
     )  # fmt: skip
     if fabric.is_global_zero:
-        _tell_joining(recipe, recipe.index.subset(joining), decoded.unreadable)
+        _tell_joining(recipe, index, val.index, recipe.index.subset(joining), decoded.unreadable)
     fabric.barrier()
     return Films(train, val, Part(index, loader))
 
 
-def _tell_joining(recipe: Recipe[CaiConfig], joining: Index, unreadable: Sequence[Dropped]) -> None:
-    """Beside the lists of training films goes that of the films that join them."""
+def _tell_joining(
+    recipe: Recipe[CaiConfig], learning: Index, val: Index, joining: Index, unreadable: Sequence[Dropped]
+) -> None:
+    """Beside the lists of training films goes that of the films that join them; films.csv names them all."""
+    write_films(recipe.folder, learning, val)
     listed = write_split(recipe.folder / "transductive_list.txt", joining.images)
     split = read_json(recipe.folder / "split.json")
     told = {item for item, _ in split["unreadable"]}
