@@ -44,6 +44,7 @@ def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> 
     from cxrlocus.prediction.panels import read_panels
     from cxrlocus.protocols.result import write_results
     from cxrlocus.report import Entry, distinct, write_report
+    from cxrlocus.report.mining import write_mining_figures
     from cxrlocus.training.machine import describe_machine
 
     first = next((one.predictions for one in scored if one.predictions is not None), None)
@@ -75,6 +76,9 @@ def write_page(scored: list[Scored], whole: Index, args: argparse.Namespace) -> 
     with progress_bar("drawing the page") as bar:
         bar(0)
         page = write_report(args.out, index=index, entries=entries, about=about)
+        pictures = write_mining_figures(args.out, entries, index)
     write_results(args.out / "results.json", [row for entry in entries for row in entry.results])
     say(f"rows: {args.out / 'results.json'}; controls: {', '.join(sorted(control_names(scored))) or 'none'}")
+    for picture in pictures:
+        say(f"steps of mining: {picture}")
     return page
