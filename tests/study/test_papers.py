@@ -22,7 +22,9 @@ from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.protocols.result import Result, read_results
-from cxrlocus.study.papers import STUDIES, Row, Setup, over_seeds
+from cxrlocus.study.rows import STUDIES, Row, options_of
+from cxrlocus.study.seeds import over_seeds
+from cxrlocus.study.setup import Budget, Setup
 from cxrlocus.training.run import file_hash
 
 pytest_plugins = ("trained",)
@@ -140,7 +142,7 @@ def test_a_slip_in_the_options_of_the_last_row_is_found_before_the_first_is_trai
     assert "option 'backbon' must be" in cxrlocus(*words, "--set", "chexcam.backbon=test_resnet").only_complaint()
     assert "alpha must be a float" in cxrlocus(*words, "--set", "regl1.alpha=much").only_complaint()
     words = ("study", "infomask2019-alpha", *words[2:])
-    assert "this study has no variants" in cxrlocus(*words, "--set", "regl1.alpha=1").only_complaint()
+    assert "must name a method or variant of this study" in cxrlocus(*words, "--set", "regl1.alpha=1").only_complaint()
     assert not (tmp_path / "s").exists()
 
 
@@ -213,10 +215,40 @@ def test_another_seed_with_other_options_does_not_join_a_study_in_its_first_run(
 def test_an_option_may_be_of_one_variant(films: Path, decoded: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(STUDIES, "wang2017", (Row("cam"), Row("cam", "max")))
     words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
-    assert "--set nope.epochs: must name a variant of max" in cxrlocus(*words, "--set", "nope.epochs=1").complaint()
+    assert (
+        "--set nope.epochs: must name a method or variant of this study before the dot (cam, cam-max, max)"
+        in cxrlocus(*words, "--set", "nope.epochs=1").complaint()
+    )
     cxrlocus(*words, "--set", "epochs=2", "--set", "max.epochs=1").succeeded()
     runs = tmp_path / "s" / "wang2017" / "runs"
     told = {
         p.name: json.loads((p / "run.json").read_text(encoding="utf-8"))["config"]["epochs"] for p in runs.iterdir()
     }
     assert told == {"cam-seed0": 2, "cam-max-seed0": 1}
+
+
+def test_a_method_s_option_gives_way_to_a_variant_s_and_both_to_the_row_s_own() -> None:
+    row = Row("cam", "lse", options=(("lr", "4"),))
+    options = {"lr": "0", "epochs": "0", "cam.epochs": "1", "lse.epochs": "2", "size": "0", "cam.size": "1"}
+    assert options_of(row, options) == {"lr": "4", "epochs": "2", "size": "1"}
+    assert options_of(row, {**options, "cam-lse.epochs": "3"})["epochs"] == "3"
+    assert options_of(Row("kim2021"), options) == {"lr": "0", "epochs": "0", "size": "0"}
+
+
+@pytest.mark.parametrize("minutes", [-1.0, math.nan])
+def test_a_budget_is_a_number_of_minutes(minutes: float) -> None:
+    with pytest.raises(ConfigError, match="must be at least 0 minutes"):
+        Budget(minutes)
+
+
+def test_a_study_whose_budget_is_used_says_what_is_missing_and_goes_on(
+    films: Path, decoded: Path, tmp_path: Path, small: None
+) -> None:
+    words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
+    words = (*words, "--set", "epochs=1")
+    stopped = cxrlocus(*words, "--budget", 0).succeeded()
+    assert stopped.told[-1] == "missing: 2 of 2 cells (cam-seed0, cam-gradcam-seed0); the same command goes on"
+    page = tmp_path / "s" / "wang2017" / "tables-fixed.md"
+    assert "Missing: cam-seed0, cam-gradcam-seed0." in page.read_text(encoding="utf-8")
+    assert "missing" not in cxrlocus(*words, "--budget", 60).succeeded().told[-1]
+    assert "Missing" not in page.read_text(encoding="utf-8")

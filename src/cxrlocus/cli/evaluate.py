@@ -225,6 +225,7 @@ def tables(results: Sequence[Result], controls: frozenset[str], *, markdown: boo
     from cxrlocus.report.tables import markdown_table, text_table
 
     draw = markdown_table if markdown else text_table
+    results = _labels_once(results)
     there = {row.quantity for row in results if not math.isnan(row.value)}
     heading = "### {}\n" if markdown else "\n{}"
     below = "\n".join(f"- {line}" for line in notes(results))
@@ -233,3 +234,14 @@ def tables(results: Sequence[Result], controls: frozenset[str], *, markdown: boo
         for quantity, threshold, title in SHOWN
         if quantity in there
     ] + ([f"Notes:\n\n{below}\n"] if below else [])
+
+
+def _labels_once(results: Sequence[Result]) -> list[Result]:
+    """Without the AUROC that several protocols say of the same run on the same films: it is the first one's."""
+    first: dict[tuple[str, ...], str] = {}
+    kept = []
+    for r in results:
+        key = (r.method, r.variant, r.dataset, r.finding, r.source)
+        if r.quantity != "auroc" or first.setdefault(key, r.protocol) == r.protocol:
+            kept.append(r)
+    return kept
