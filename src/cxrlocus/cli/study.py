@@ -22,6 +22,7 @@ from cxrlocus.errors import ConfigError
 
 if TYPE_CHECKING:
     from cxrlocus.data.records import Index
+    from cxrlocus.study.rows import Row
     from cxrlocus.study.setup import Setup
 
 HELP = "train and measure every row of a paper's tables, ours beside theirs; or all methods side by side"
@@ -97,6 +98,7 @@ def _run_paper(args: argparse.Namespace, index: Index) -> None:
     from cxrlocus.cli.evaluate import tables
     from cxrlocus.files import write_text_whole
     from cxrlocus.protocols.result import write_results
+    from cxrlocus.protocols.yao2018 import NAME as YAO
     from cxrlocus.report.curves import option_figure
     from cxrlocus.report.published import published_results
     from cxrlocus.study.cells import unreadable
@@ -122,10 +124,26 @@ def _run_paper(args: argparse.Namespace, index: Index) -> None:
     varied = {name for row in STUDIES[paper] for name, _ in row.options} if "-" in paper else set()
     for option in varied:
         (setup.out / f"{option}-{setup.measure.told}.svg").write_bytes(option_figure(results, option))
+    if protocol_of(paper) == YAO:
+        write_maps(setup.out / f"maps-{setup.measure.told}.png", STUDIES[paper], index, setup)
     for table in tables(results + beside, study.controls):
         print(table)
     say(f"rows: {rows.with_suffix('.json')}; tables: {written.with_suffix('.md')}")
     tell_unfinished(study.missing, len(STUDIES[paper]) * len(setup.seeds))
+
+
+def write_maps(out: Path, rows: Sequence[Row], index: Index, setup: Setup) -> None:
+    """Draw the first seed's maps of every row that is done, side by side on the same films (Fig. 1 and 3 of Yao)."""
+    from cxrlocus.prediction.store import read_predictions
+    from cxrlocus.report.maps import map_sheet
+
+    folders = {
+        row.told or row.variant or row.method: setup.out / "predictions" / f"{row.name}-seed{setup.seeds[0]}"
+        for row in rows
+    }
+    done = {name: read_predictions(folder) for name, folder in folders.items() if (folder / "meta.json").is_file()}
+    if picture := map_sheet(setup.films(index), done):
+        out.write_bytes(picture)
 
 
 def setup_of(args: argparse.Namespace) -> Setup:

@@ -97,6 +97,8 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("cai2018", "t1"),
         Row("cai2018", "t2"),
         Row("cai2018"),
+        # Eq. 7 to the letter: the last network's maps alone, which cost one pass.
+        Row("cai2018", "one-network"),
     ),
     # Tables 1, 2 and 4; "blank" trains as long without masks.
     "kim2021": (
