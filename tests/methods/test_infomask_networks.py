@@ -232,3 +232,35 @@ def test_findings_are_chosen_by_name() -> None:
     for wrong in ("Pneumonia", "Mass,Mass", "", "mass"):
         with pytest.raises(ConfigError, match="finding must be 'all' or different ones of Mass, Nodule, Edema; got"):
             chosen_findings(replace(SMALL, finding=wrong), known)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_warm_start_opens_where_the_encoder_speaks_for_the_finding(norm: str) -> None:
+    config = InfoMaskConfig(width=0.5, norm=norm)  # type: ignore[arg-type]  # parametrized
+    torch.manual_seed(1)
+    teacher, net = build_infomask(config, 2), build_infomask(config, 2)
+    images = torch.rand(6, 1, 32, 32)
+    teacher.open_up(images)
+    direction = torch.randn(2, net.attend.in_channels)
+    net.warm_up(teacher.encoder, direction, images)
+    net.eval()
+    with torch.no_grad():
+        latents = net.latents(images)
+        said = torch.einsum("nkij,ck->ncij", net.encoder(images), direction)
+        attention = torch.relu(net.attend(net.encoder(images)))
+    assert all(torch.equal(a, b) for a, b in zip(net.encoder.parameters(), teacher.encoder.parameters(), strict=True))
+    for c in range(2):
+        assert latents.mu[:, c].mean() == pytest.approx(0.0, abs=1e-3)
+        assert latents.mu[:, c].std() == pytest.approx(1.0, abs=1e-2)
+        assert (attention[:, c] > 0).float().mean() > 0.8
+        together = torch.corrcoef(torch.stack([attention[:, c].flatten(), said[:, c].flatten()]))[0, 1]
+        assert together > 0.95
+
+
+def test_a_warm_start_without_a_direction_averages_the_features() -> None:
+    torch.manual_seed(0)
+    teacher, net = (build_infomask(SMALL, 1) for _ in range(2))
+    images = torch.rand(3, 1, 32, 32)
+    teacher.open_up(images)
+    net.warm_up(teacher.encoder, torch.zeros(1, net.attend.in_channels), images)
+    assert net.attend.weight.flatten().tolist() == pytest.approx([1 / net.attend.in_channels] * net.attend.in_channels)

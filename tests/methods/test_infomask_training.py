@@ -198,6 +198,30 @@ def test_masks_are_logged_and_reported(trained: dict[str, Path]) -> None:
     assert json.loads((trained["gradcam"] / "network.json").read_text(encoding="utf-8"))["masks"] == {}
 
 
+def test_a_warm_start_is_the_baselines_encoder_and_looks_where_it_sees_the_finding(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    few = replace(planted, records=tuple(r for r in planted.records if r.split == "train")[:20])
+    tiny = {"finding": "Mass", "batch_size": "9", "size": "32", "start": "warm"}
+    rival = contract.train_tiny(
+        "infomask2019", few, tmp_path / "rival", cache, fabric, variant="gradcam", epochs="2", **tiny
+    )
+    masked = contract.train_tiny(
+        "infomask2019", few, tmp_path / "masked", cache, fabric, epochs="1", warm_epochs="2", **tiny
+    )
+    assert sorted(p.name for p in rival.iterdir() if p.is_dir()) == ["baseline"]
+    assert sorted(p.name for p in masked.iterdir() if p.is_dir()) == ["base", "baseline"]
+    files = ("weights.safetensors", "manifest.json")
+    assert all((rival / "baseline" / f).read_bytes() == (masked / "baseline" / f).read_bytes() for f in files)
+    assert isinstance(load_run(masked)[0], InfoMaskLocalizer)
+    assert isinstance(load_run(rival)[0], BaselineLocalizer)
+    before = (masked / "baseline" / "weights.safetensors").stat().st_mtime_ns
+    (masked / "base" / "manifest.json").unlink()
+    contract.train_tiny("infomask2019", few, masked, cache, fabric, epochs="1", warm_epochs="2", **tiny)
+    assert (masked / "base" / "manifest.json").is_file()
+    assert (masked / "baseline" / "weights.safetensors").stat().st_mtime_ns == before
+
+
 def test_a_run_stopped_before_its_report_is_reported_when_it_is_called_again(
     planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,3 +54,51 @@ def pool_then_linear(pooled: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         tensor([[3.5000]])
     """
     return F.linear(pooled, weight.to(pooled.dtype), bias.to(pooled.dtype))
+
+
+def label_directions(pooled: Tensor, target: Tensor, known: Tensor, ridge: float = 1e-3) -> Tensor:
+    """The directions in which films' average features tell their labels: linear least squares, each finding by itself.
+
+        w_c = (S + ridge mean(diag S) I)^-1 s_c,     S = cov(p, p),  s_c = cov(p, y_c) over the films whose y_c is known
+
+    As the weights of ``linear_evidence`` they give the map of the best linear classifier of average features, in closed
+    form and without the films' levels.
+
+    Args:
+        pooled: (N, D), each film's features averaged over the grid.
+        target: (N, C), 0 or 1.
+        known: (N, C), which labels are.
+        ridge: share of the mean variance added to each.
+
+    Returns:
+        (C, D); 0 for a finding whose known labels are all the same, or none.
+
+    Raises:
+        ValueError: shapes disagree, or ``ridge`` is not positive.
+
+    Example:
+        >>> pooled = torch.tensor([[1.0, 5.0], [1.0, 7.0], [3.0, 5.0], [3.0, 7.0]])
+        >>> target = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> label_directions(pooled, target, torch.ones(4, 1, dtype=torch.bool)).round(decimals=2)
+        tensor([[0.5000, 0.0000]])
+    """
+    if pooled.ndim != 2 or target.shape != known.shape or target.shape[:1] != pooled.shape[:1] or target.ndim != 2:
+        raise ValueError(
+            "pooled must be (N, D), target and known (N, C) of the same films; got "
+            f"{tuple(pooled.shape)}, {tuple(target.shape)} and {tuple(known.shape)}."
+        )
+    if not ridge > 0:
+        raise ValueError(f"ridge must be positive; got {ridge}.")
+    rows = []
+    for y, there in zip(target.T, known.T, strict=True):
+        features, label = pooled[there].double(), y[there].double()
+        if not len(label):
+            rows.append(pooled.new_zeros(pooled.shape[1]))
+            continue
+        features, label = features - features.mean(dim=0), label - label.mean()
+        cov = features.T @ features / len(label)
+        # A feature that never changes (a dead channel) has variance 0, and all of them may.
+        level = ridge * cov.diagonal().mean() + torch.finfo(cov.dtype).tiny ** 0.5
+        solved = torch.linalg.solve(cov + level * torch.eye(len(cov), dtype=cov.dtype), features.T @ label / len(label))
+        rows.append(solved.to(pooled.dtype))
+    return torch.stack(rows)

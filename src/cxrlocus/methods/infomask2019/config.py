@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from cxrlocus.errors import ConfigError
@@ -14,6 +14,13 @@ from cxrlocus.types import Fit
 
 PAPER = "paper"
 """The backbone that is no timm model: the paper's own encoder."""
+
+
+STAGE = "base"
+"""The stage of a masked network, or of CheXCAM."""
+
+BASELINE = "baseline"
+"""The stage of the baseline, by itself or for a masked network to start from."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class InfoMaskConfig(FitConfig):
         pretrained: start a timm model from its own ImageNet weights (needs network); `--init FILE` from a local file.
         width: share of the paper's channel counts, for small machines; 1 is the paper's.
         norm: "batch" or "group" adds that normalization behind the 3x3 convolutions; not in the paper.
-        start: first weights: "open" (attention, mu and mask begin alive) or "torch" (PyTorch's own).
+        start: first weights: "open" (attention, mu and mask begin alive), "warm" (so too, and the encoder is that of
+            the baseline, trained before: stage ``baseline``) or "torch" (PyTorch's own).
+        warm_epochs: of the baseline that a masked network starts from.
         penalty: "kl", "l1" (on the mask) or "none".
         alpha: weight of the penalty.
         reduction: of the penalty over the pixels of a film: their "mean" or "sum".
@@ -71,7 +80,8 @@ class InfoMaskConfig(FitConfig):
     pretrained: bool = False
     width: float = 1.0
     norm: Literal["none", "group", "batch"] = "none"
-    start: Literal["open", "torch"] = "open"
+    start: Literal["open", "warm", "torch"] = "open"
+    warm_epochs: int = 10
     penalty: Literal["kl", "l1", "none"] = "kl"
     alpha: float = 0.01
     reduction: Literal["mean", "sum"] = "mean"
@@ -113,6 +123,7 @@ class InfoMaskConfig(FitConfig):
             "samples": (self.samples >= 0, "at least 0"),
             "alpha_warmup": (0 <= self.alpha_warmup <= 1, "in [0, 1]"),
             "tau_warmup": (0 <= self.tau_warmup <= 1, "in [0, 1]"),
+            "warm_epochs": (self.warm_epochs >= 1, "at least 1"),
             "finalists": (self.finalists >= 1, "at least 1"),
             "backbone": (self.network != "cam" or self.backbone != PAPER, "a timm model for network=cam"),
         }
@@ -121,14 +132,54 @@ class InfoMaskConfig(FitConfig):
                 raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
 
 
+_OF_BASELINE = frozenset({f.name for f in fields(FitConfig)}) | {
+    *("finding", "network", "backbone", "stride", "stem", "mean", "std", "pretrained", "width", "norm", "start"),
+    *("checkpoint", "size", "fit", "loss", "augment", "val_fraction"),
+}
+_OF_CHOICE = frozenset({"choose", "finalists", "criterion", "cam_layer"})
+
+
+def baseline_config(config: InfoMaskConfig) -> InfoMaskConfig:
+    """The Config of stage ``baseline``: what it does not depend on is at its default, so runs may have it in common.
+
+    Example:
+        >>> masked = InfoMaskConfig(start="warm", warm_epochs=7, epochs=5, alpha=1.0)
+        >>> baseline_config(masked) == baseline_config(InfoMaskConfig(network="baseline", epochs=7, tau=0.1))
+        True
+    """
+    itself = config.network == "baseline"
+    kept = _OF_BASELINE | (_OF_CHOICE if itself else frozenset())
+    given = {name: value for name, value in asdict(config).items() if name in kept}
+    start = "open" if config.start == "warm" else config.start
+    epochs = config.epochs if itself else config.warm_epochs
+    return InfoMaskConfig(**{**given, "network": "baseline", "start": start, "epochs": epochs})
+
+
+def stage_configs(config: InfoMaskConfig) -> Mapping[str, Mapping[str, Any]]:
+    """What each stage of a Config's training depends on, in order.
+
+    Example:
+        >>> list(stage_configs(InfoMaskConfig())), list(stage_configs(InfoMaskConfig(start="warm")))
+        (['base'], ['baseline', 'base'])
+        >>> list(stage_configs(InfoMaskConfig(start="warm", network="baseline")))
+        ['baseline']
+    """
+    before = {BASELINE: asdict(baseline_config(config))}
+    if config.network == "baseline":
+        return before
+    return {**(before if config.network == "infomask" and config.start == "warm" else {}), STAGE: asdict(config)}
+
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The paper's layers at full width; size, rate and epochs are ours, it gives none. timm models start from ImageNet.
     "paper": {"pretrained": True, "batch_size": 8, "epochs": 30, "lr": 3e-4, "weight_decay": 0.0, "patience": 10},
-    # A quarter of the channels for a two-core machine. In so few steps the layers learn with batch normalization only.
+    # A quarter of the channels for a two-core machine. In so few steps the layers learn with batch normalization only,
+    # and the masked networks only from an encoder that has seen the finding.
     "cpu": {
         "size": 256,
         "width": 0.25,
         "norm": "batch",
+        "start": "warm",
         "batch_size": 16,
         "epochs": 10,
         "lr": 1e-3,

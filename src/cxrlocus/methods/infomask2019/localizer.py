@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.methods.cam.model import CamLocalizer
-from cxrlocus.methods.infomask2019.config import InfoMaskConfig
+from cxrlocus.methods.infomask2019.config import InfoMaskConfig, stage_configs
 from cxrlocus.methods.infomask2019.model import (
     BaselineNet,
     InfoMaskNet,
@@ -31,8 +31,6 @@ from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, FloatArray, Localizer
 
 Net = TypeVar("Net", bound=nn.Module)
-
-STAGE = "base"
 
 AT_ONCE = 8 * 512 * 512
 """Pixels a forward pass in prediction: the block's first layer holds half a kilobyte for each."""
@@ -207,7 +205,7 @@ def localizer_of(net: InfoMaskNet | BaselineNet | CamNet, findings: Findings, co
 
 
 def _ready(net: Net, folder: Path, config: InfoMaskConfig) -> Net:
-    load_weights(folder / STAGE / "weights.safetensors", net)
+    load_weights(folder / [*stage_configs(config)][-1] / "weights.safetensors", net)
     if torch.cuda.is_available():
         net.cuda()
     if config.channels_last:

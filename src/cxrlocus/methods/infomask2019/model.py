@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cxrlocus.functional.evidence import linear_evidence
 from cxrlocus.functional.variational import clipped_mask, positive_sigma, reparameterize
 from cxrlocus.methods.infomask2019.config import PAPER, InfoMaskConfig
 from cxrlocus.methods.infomask2019.layers import ClassificationBlock, PaperEncoder
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
+from cxrlocus.models.modes import evaluating
 
 
 class Latents(NamedTuple):
@@ -140,6 +142,36 @@ class InfoMaskNet(nn.Module):
         self.to_mu.weight.fill_(1.0 / self.config.kernel**2)
         self.to_sigma.weight.zero_()
         zero_bias(self.attend, self.to_mu, self.to_sigma)
+        self._centre(images)
+
+    @torch.no_grad()
+    def warm_up(self, encoder: nn.Module, direction: Tensor, images: Tensor) -> None:
+        """First weights behind an encoder that has learned: A begins as what its features say of each finding.
+
+        ``A_c = ReLU(w_c . f + b_c)`` with w_c along ``direction`` and b_c such that A is open but for the lowest (two
+        standard deviations below the mean over these films); mu is brought to the prior as in ``open_up``.
+
+        Args:
+            encoder: of the same kind as this network's.
+            direction: (C, D), as ``label_directions`` has them.
+            images: some films (N, 1, H, W) in [0, 1].
+        """
+        self.open_up(images)
+        self.encoder.load_state_dict(encoder.state_dict())
+        with evaluating(self):
+            length = direction.abs().sum(dim=1, keepdim=True)
+            weight = torch.where(length > 0, direction / length, 1.0 / direction.shape[1])
+            said = linear_evidence(self.encoder(images), weight)
+            level, spread = said.mean(dim=(0, 2, 3)), said.std(dim=(0, 2, 3))
+            self.attend.weight.copy_(weight[:, :, None, None])
+            if self.attend.bias is not None:
+                self.attend.bias.copy_(2 * spread - level)
+            self.to_mu.weight.fill_(1.0 / self.config.kernel**2)
+            zero_bias(self.to_mu)
+            self._centre(images)
+
+    def _centre(self, images: Tensor) -> None:
+        """Scale and shift mu to mean 0 and variance 1 over these films."""
         mu = self.latents(images).mu
         deviation = mu.std(dim=(0, 2, 3)).clamp(min=1e-6)
         self.to_mu.weight /= deviation[:, None, None, None]

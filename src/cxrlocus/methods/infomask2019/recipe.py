@@ -1,10 +1,10 @@
-"""How InfoMask and its rivals are trained: one stage."""
+"""How InfoMask and its rivals are trained: one stage, or two where a masked network starts from the baseline."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
+from cxrlocus.functional.evidence import label_directions
 from cxrlocus.functional.variational import flat_masks, kl_standard_normal
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.classification import (
@@ -23,9 +24,8 @@ from cxrlocus.methods.classification import (
     training_parts,
     validator,
 )
-from cxrlocus.methods.infomask2019.config import InfoMaskConfig
+from cxrlocus.methods.infomask2019.config import BASELINE, InfoMaskConfig, baseline_config, stage_configs
 from cxrlocus.methods.infomask2019.localizer import (
-    STAGE,
     chosen_findings,
     infer,
     localizer_of,
@@ -40,11 +40,17 @@ from cxrlocus.methods.infomask2019.model import (
 from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
-from cxrlocus.training.checkpoint import read_json, write_json
+from cxrlocus.training.checkpoint import load_weights, read_json, write_json
 from cxrlocus.training.fit import Finals, OnStep, fit
 from cxrlocus.training.run import KNOWS, stage_done
 
 Figures = Callable[[], Mapping[str, float]]
+
+WARM_FILMS = 1024
+"""Films by whose labels a warm start looks for the finding among an encoder's features."""
+
+CENTRING = 4
+"""Batches over which a warm start brings mu to the prior."""
 
 REPORT = "network.json"
 """What a run tells of its network and its masks."""
@@ -55,7 +61,7 @@ class DeadMaskWarning(UserWarning):
 
 
 def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
-    """Train into ``<run>/base``; nothing is done when that stage is there.
+    """Train the stages of ``stage_configs``, skipping what is there.
 
     Into the run folder goes network.json: the number of parameters, the chosen checkpoint's figures of its masks, and
     what the run knows beyond labels.
@@ -63,24 +69,39 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
     Raises:
         ConfigError: ``choose="boxes"``, and no validation film has a box of the findings.
     """
-    config, folder = recipe.config, recipe.folder / STAGE
-    recipe = replace(recipe, index=recipe.index.only(chosen_findings(config, recipe.index.findings).names))
-    if stage_done(folder, asdict(config), recipe.seed):
+    recipe = replace(recipe, index=recipe.index.only(chosen_findings(recipe.config, recipe.index.findings).names))
+    stages = stage_configs(recipe.config)
+    done = {name: stage_done(recipe.folder / name, given, recipe.seed) for name, given in stages.items()}
+    if all(done.values()):
         _report_late(recipe)
         return
     _check_choice(recipe)
-    train, val = training_parts(recipe)
+    parts = training_parts(recipe)
+    for name in (name for name in stages if not done[name]):
+        one = replace(recipe, config=baseline_config(recipe.config)) if name == BASELINE else recipe
+        net, figures = _train_stage(one, name, *parts)
+    if recipe.fabric.is_global_zero:
+        _report(recipe, net, figures)
+
+
+def _train_stage(
+    recipe: Recipe[InfoMaskConfig], stage: str, train: Part, val: Part
+) -> tuple[InfoMaskNet | BaselineNet | CamNet, Mapping[str, float]]:
+    config = recipe.config
     torch.manual_seed(recipe.seed)
     net = build_net(config, len(recipe.index.findings))
     backbone = net.encoder if isinstance(net, InfoMaskNet) else net.backbone
-    if recipe.init is not None:
+    warm = isinstance(net, InfoMaskNet) and config.start == "warm"
+    if recipe.init is not None and not warm:
         if not isinstance(backbone, Backbone):
             raise ConfigError(
                 f"{recipe.init}: --init gives weights of a timm backbone, and the paper's encoder begins from scratch. "
                 "Leave it out, or choose a backbone (--variant timm, --variant chexcam)."
             )
         backbone.load(recipe.init)
-    if config.start == "open":
+    if warm:
+        _warm(recipe, cast(InfoMaskNet, net), train)
+    elif config.start != "torch":
         # Behind the weights of a file: mu is brought to the prior by what the encoder says of films.
         _open(net, train)
     if config.loss == "bce":
@@ -93,22 +114,39 @@ def train_infomask(recipe: Recipe[InfoMaskConfig]) -> None:
         train.loader,
         validate,
         config,
-        folder,
+        recipe.folder / stage,
         seed=recipe.seed,
         head=_head(net, backbone),
-        on_step=_telling(recipe.on_step, net),
-        finals=_finals(recipe, net),
+        on_step=_telling(recipe.on_step, net, stage),
+        finals=_finals(recipe, net, stage),
     )
-    if recipe.fabric.is_global_zero:
-        _report(recipe, net, progress.figures)
+    return net, progress.figures
 
 
-def _finals(recipe: Recipe[InfoMaskConfig], net: InfoMaskNet | BaselineNet | CamNet) -> Finals | None:
+@torch.no_grad()
+def _warm(recipe: Recipe[InfoMaskConfig], net: InfoMaskNet, train: Part) -> None:
+    """Begin at the encoder of stage ``baseline``, and at what its features say of the labels of some films."""
+    baseline = build_net(baseline_config(recipe.config), len(recipe.index.findings))
+    load_weights(recipe.folder / BASELINE / "weights.safetensors", baseline)
+    encoder = cast(BaselineNet, baseline).backbone.eval()
+    some, pooled, seen = [], [], []
+    for batch in train.loader.batches(0):
+        images = batch.images.cpu()
+        some.append(images)
+        pooled.append(encoder(images).mean(dim=(-2, -1)))
+        seen.append((batch.target.cpu(), batch.known.cpu()))
+        if len(pooled) * len(images) >= WARM_FILMS:
+            break
+    target, known = (torch.cat(part) for part in zip(*seen, strict=True))
+    net.warm_up(encoder, label_directions(torch.cat(pooled), target, known), torch.cat(some[:CENTRING]))
+
+
+def _finals(recipe: Recipe[InfoMaskConfig], net: InfoMaskNet | BaselineNet | CamNet, stage: str) -> Finals | None:
     """How the checkpoint is chosen by boxes, where the Config says so."""
     config, judge = recipe.config, recipe.judge
     if config.choose == "labels" or judge is None:
         return None
-    boxed, scratch = _boxed(recipe), recipe.folder / STAGE / "finalists"
+    boxed, scratch = _boxed(recipe), recipe.folder / stage / "finalists"
     maps = localizer_of(net, boxed.findings, config)
     return Finals(config.finalists, lambda: judge(maps, boxed, config.criterion, scratch))
 
@@ -210,18 +248,19 @@ class Watched(nn.Module):
         return {name: total / masks for name, total in zip(self.NAMES, totals, strict=True)}
 
 
-def _telling(on_step: OnStep | None, net: nn.Module) -> OnStep | None:
-    """The progress line, with the size of the network in it."""
+def _telling(on_step: OnStep | None, net: nn.Module, stage: str) -> OnStep | None:
+    """The progress line, with the stage and the size of its network in it."""
     if on_step is None:
         return None
     size = f"{parameter_count(net) / 1e6:.2f} M parameters"
-    return lambda done, total, words: on_step(done, total, f"{words}, {size}")
+    return lambda done, total, words: on_step(done, total, f"{stage}: {words}, {size}")
 
 
 def _report_late(recipe: Recipe[InfoMaskConfig]) -> None:
     """The report of a run that was stopped between its last weights and its report."""
     if recipe.fabric.is_global_zero and not (recipe.folder / REPORT).is_file():
-        figures = read_json(recipe.folder / STAGE / "manifest.json")["progress"]["figures"]
+        last = [*stage_configs(recipe.config)][-1]
+        figures = read_json(recipe.folder / last / "manifest.json")["progress"]["figures"]
         _report(recipe, build_net(recipe.config, len(recipe.index.findings)), figures)
 
 
