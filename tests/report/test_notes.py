@@ -34,6 +34,14 @@ def test_a_number_that_is_undefined_does_not_silence_the_others():
     assert notes(rows)[1:] == ["cam: knows boxes"]
 
 
+def test_a_mean_from_which_seeds_are_missing_is_named():
+    rows = [
+        result("m", "mean", 0.5, quantity="iop", note="mean of 1 seed, undefined in 2"),
+        result("m", "mean", 0.5, quantity="fpr", note="mean of 3 seeds; n from 3 to 9"),
+    ]
+    assert notes(rows)[1:] == ["m iop: mean of 1 seed, undefined in 2"]
+
+
 def test_a_papers_remark_on_one_quantity_names_it():
     """The published FNR of GradCAM contradicts its row, and nothing else of the table does."""
     (line,) = [line for line in notes(published_results("infomask2019")) if "contradicts its row" in line]

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from cxrlocus.protocols.result import Result
 
+UNDEFINED = "undefined in"
+"""What a note has of a mean from which seeds are missing: a reader must not take it for the mean of all."""
+
 
 def notes(results: Iterable[Result]) -> list[str]:
     """Lines on what was measured, what a method's every row says, and what papers say beside a quantity.
 
     A run that was told more than labels, a control that knows boxes, numbers that are means of seeds, where printed
-    numbers come from: what all rows of a method say. Who says the same shares a line.
+    numbers come from: what all rows of a method say. Who says the same shares a line. A quantity that some seeds do not
+    have is named.
 
     Args:
         results: those of the tables.
@@ -32,11 +36,11 @@ def notes(results: Iterable[Result]) -> list[str]:
         label, shared = _label(group[0]), _shared(group)
         if shared:
             lines.setdefault("; ".join(shared), []).append(label)
-        if group[0].source == "paper":
-            for quantity in dict.fromkeys(r.quantity for r in group):
-                more = [p for p in _shared([r for r in group if r.quantity == quantity]) if p not in shared]
-                if more:
-                    lines.setdefault("; ".join(more), []).append(f"{label} {quantity}")
+        for quantity in dict.fromkeys(r.quantity for r in group):
+            more = [p for p in _shared([r for r in group if r.quantity == quantity]) if p not in shared]
+            # Of ours, what is said of one quantity alone is mostly how it came about: rows have that.
+            if more := [p for p in more if group[0].source == "paper" or UNDEFINED in p]:
+                lines.setdefault("; ".join(more), []).append(f"{label} {quantity}")
     told = [f"{', '.join(dict.fromkeys(who))}: {what}" for what, who in lines.items()]
     return ([f"measured on: {', '.join(ours)}"] if ours else []) + told
 

@@ -35,5 +35,5 @@ def _merged(group: Sequence[Result]) -> Result:
     said, n = [r.note.split("; ") for r in group], sorted(r.n for r in group if not math.isnan(r.value))
     shared = [part for part in said[0] if part and all(part in parts for parts in said)]
     count = [f"n from {n[0]} to {n[-1]}"] if n[0] < n[-1] else []
-    note = "; ".join([*shared, f"mean of {k} seeds{lost}", *count])
+    note = "; ".join([*shared, f"mean of {k} seed{'' if k == 1 else 's'}{lost}", *count])
     return replace(group[0], value=middle, lo=middle - half, hi=middle + half, n=n[0], note=note)
