@@ -14,7 +14,7 @@ from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.regions.detections import Detections
 from cxrlocus.study.score import Measure, film_sizes, score_boxes, score_controls, score_predictions
-from cxrlocus.types import Findings, Frame
+from cxrlocus.types import Findings, Frame, Policy
 
 FINDINGS = Findings(("Mass", "Nodule"))
 BOX = (16.0, 16.0, 48.0, 48.0)
@@ -111,6 +111,23 @@ def test_a_coarser_grid_bounds_what_maps_can_do() -> None:
         return value(rows["oracle_box"], "accuracy_iou", "Mass", 0.7)
 
     assert (best(64), best(4)) == (1.0, 0.0)
+
+
+def test_boxes_by_places_are_drawn_for_maps_and_for_controls_of_maps_and_say_so() -> None:
+    index, places = world(), replace(MEASURE, policy="validation", boxes="places")
+    scored = score_predictions(perfect(index), index, places)
+    assert value(scored.results, "accuracy_iou", "Mass", 0.7) == 1.0
+    assert {r.variant for r in scored.results} == {"v, by places"}
+    assert places.told == "validation-places"
+    by_name = {one.results[0].method: one.results[0].variant for one in score_controls(index, places, perfect(index))}
+    assert by_name["random_map"] == by_name["lung_prior"] == "by places"
+    assert by_name["centre_box"] == by_name["class_mean_box"] == ""
+
+
+@pytest.mark.parametrize("policy", ["fixed", "oracle"])
+def test_places_are_other_patients_and_so_of_one_policy(policy: Policy) -> None:
+    with pytest.raises(ConfigError, match="validation"):
+        replace(MEASURE, policy=policy, boxes="places")
 
 
 def test_an_unknown_protocol_is_refused() -> None:

@@ -51,6 +51,13 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         help="of map thresholds: fixed (default), validation (other patients' boxes), oracle (test boxes)",
     )
     parser.add_argument(
+        "--boxes",
+        choices=("heights", "places"),
+        default="heights",
+        help="how a map becomes a box: by its heights (default), or, with --policy validation, at the likeliest of the "
+        "places where other patients' boxes of the finding lie",
+    )
+    parser.add_argument(
         "--criterion",
         choices=("fpr_fnr", "iop", "dice"),
         help="protocol infomask2019: what validation and oracle choose a mask's level by: "
@@ -133,7 +140,7 @@ def measure_asked_for(args: argparse.Namespace) -> Measure:
         raise ConfigError(f"--{next(iter(masks))} acts on protocol {NAME} alone; give --protocol {NAME} too.")
     if "criterion" in masks and args.policy == "fixed":
         raise ConfigError("--criterion chooses nothing under --policy fixed; give --policy validation or oracle.")
-    return Measure(protocols, args.policy, args.seed, args.resamples, **masks)
+    return Measure(protocols, args.policy, args.seed, args.resamples, boxes=args.boxes, **masks)
 
 
 def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> list[Scored]:

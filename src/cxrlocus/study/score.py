@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,15 @@ from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
 from cxrlocus.protocols.infomask2019 import NAME as INFOMASK
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, Scale, measure_masks
+from cxrlocus.protocols.places import boxes_by_places
 from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import FloatArray, Frame, Policy
+
+Boxes = Literal["heights", "places"]
+"""How a map becomes boxes."""
 
 DEFAULT_GRID = (16, 16)
 """The grid of map controls beside boxes that came without maps."""
@@ -55,6 +60,8 @@ class Measure:
         policy: where map thresholds come from.
         seed, resamples: of the bootstrap; the seed is that of the halves and of the random map, too.
         criterion, scale, raster: of the masks of protocol infomask2019, as ``masks.Masking`` has them.
+        boxes: how a map becomes boxes: at "heights" of the map, or, under policy "validation", at the "places" of other
+            patients' boxes (``protocols.places``); rows then say so as a variant.
 
     Raises:
         ConfigError: one of them is not what it may be.
@@ -67,8 +74,14 @@ class Measure:
     criterion: Criterion = "fpr_fnr"
     scale: Scale | None = None
     raster: int = 256
+    boxes: Boxes = "heights"
 
     def __post_init__(self) -> None:
+        if self.boxes == "places" and self.policy != "validation":
+            raise ConfigError(
+                f"boxes=places takes the places of other patients' boxes, which policy {self.policy} does not have; "
+                "take policy validation."
+            )
         if min(self.seed, self.resamples) < 0:
             raise ConfigError(f"resamples and seed must not be negative; got {self.resamples} and {self.seed}.")
         self._masking(self.policy)
@@ -85,8 +98,24 @@ class Measure:
     @property
     def told(self) -> str:
         """The policy, and what it chooses by where that is not the default: a name for files."""
-        default = type(self).__dataclass_fields__["criterion"].default
-        return self.policy if self.criterion == default else f"{self.policy}-{self.criterion}"
+        parts = [getattr(self, name) for name in ("criterion", "boxes") if not self._at_default(name)]
+        return "-".join([self.policy, *parts])
+
+    def _at_default(self, name: str) -> bool:
+        return bool(getattr(self, name) == type(self).__dataclass_fields__[name].default)
+
+    def variant(self, of: str) -> str:
+        """A row's variant, with how its boxes were drawn where that is not by heights."""
+        return of if self.boxes == "heights" else ", ".join(filter(None, (of, f"by {self.boxes}")))
+
+    def box(
+        self, predictions: Predictions, index: Index, policy: Policy, gate: NDArray[np.bool_] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> tuple[Detections, str]:  # fmt: skip
+        """The boxes of maps, and a note of what was chosen."""
+        if self.boxes == "places":
+            return boxes_by_places(predictions, index, seed=self.seed, gate=gate, progress=progress)
+        return boxes_by_policy(predictions, index, policy, seed=self.seed, progress=progress, gate=gate)
 
     def films(
         self,
@@ -144,15 +173,14 @@ def score_predictions(
     """Apply the measure's protocols to maps: to their boxes under its policy, to the maps themselves, or to both."""
     meta = predictions.meta
     knows = str(meta.get("knows", ""))
-    label = RunLabel(str(meta["method"]), str(meta.get("variant", "")), index.dataset, measure.policy, knows)
+    variant = measure.variant(str(meta.get("variant", "")))
+    label = RunLabel(str(meta["method"]), variant, index.dataset, measure.policy, knows)
     detections, results = None, []
     if measure.needs_boxes:
         # Only boxed films are measured, 880 of the 25,596 of NIH's test list: the rest need no boxes.
         boxed = {r.image for r in index.records if r.boxes}
         gate = np.array([[name in boxed] * len(predictions.findings) for name in predictions.images], dtype=np.bool_)
-        detections, note = boxes_by_policy(
-            predictions, index, measure.policy, seed=measure.seed, progress=progress, gate=gate
-        )
+        detections, note = measure.box(predictions, index, measure.policy, gate, progress)
         noted = replace(label, note="; ".join(filter(None, (knows, note))))
         results = measure.results(detections, index, noted, predictions.prob)
     films = measure.films(predictions, index, label.policy)
@@ -203,7 +231,8 @@ def score_controls(index: Index, measure: Measure, like: Predictions | Detection
         if control.needs_patients > len(set(boxed.patients)):
             continue
         policy = measure.policy if control.policy == "any" else control.policy
-        label = RunLabel(name, "", index.dataset, policy, f"knows {control.knows}")
+        variant = measure.variant("") if control.policy == "any" else ""
+        label = RunLabel(name, variant, index.dataset, policy, f"knows {control.knows}")
         scored.append(_score_control(control.make(setting), boxed, measure, label, sizes))
     return scored
 
@@ -213,7 +242,7 @@ def _score_control(
 ) -> Scored:
     detections, note = (made, "") if isinstance(made, Detections) else (None, "")
     if isinstance(made, Predictions) and measure.needs_boxes:
-        detections, note = boxes_by_policy(made, index, label.policy, seed=measure.seed)
+        detections, note = measure.box(made, index, label.policy)
     results = []
     if detections is not None:
         noted = replace(label, note="; ".join(filter(None, (label.note, note))))
