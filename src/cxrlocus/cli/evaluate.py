@@ -57,6 +57,27 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         help="how a map becomes a box: by its heights (default), or, with --policy validation, at the likeliest of the "
         "places where other patients' boxes of the finding lie",
     )
+    _add_masks(parser)
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="CSV",
+        help="measure against these boxes (image,finding,x,y,w,h) in place of the data set's: a second reader's, say",
+    )
+    parser.add_argument("--split", help="the measured films (default: the split that was predicted, else test)")
+    parser.add_argument(
+        "--subset",
+        action="store_true",
+        help="only the predicted films; else a film without a prediction is a miss",
+    )
+    parser.add_argument("--no-controls", action="store_true", help="leave the controls out of the table")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the bootstrap, the folds and the random map (default 0)"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="of the patient bootstrap (default 1000)")
+
+
+def _add_masks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--criterion",
         choices=("fpr_fnr", "iop", "dice"),
@@ -75,23 +96,6 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="protocol infomask2019: cells of a mask along the film's longest side (default 256)",
     )
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        metavar="CSV",
-        help="measure against these boxes (image,finding,x,y,w,h) in place of the data set's: a second reader's, say",
-    )
-    parser.add_argument("--split", help="the measured films (default: the split that was predicted, else test)")
-    parser.add_argument(
-        "--subset",
-        action="store_true",
-        help="only the predicted films; else a film without a prediction is a miss",
-    )
-    parser.add_argument("--no-controls", action="store_true", help="leave the controls out of the table")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the bootstrap, the folds and the random map (default 0)"
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the patient bootstrap (default 1000)")
 
 
 def run(args: argparse.Namespace) -> int:
