@@ -71,8 +71,14 @@ def rebox(index: Index, change: Callable[[Record], tuple[TruthBox, ...]]) -> Ind
     return replace(index, records=tuple(replace(r, boxes=change(r)) for r in index.records))
 
 
+def stage_of(folder: Path) -> Path:
+    """The one stage of a run: "baseline" of the baseline, "base" of the others."""
+    (manifest,) = folder.glob("*/manifest.json")
+    return manifest.parent
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "base" / "weights.safetensors")
+    return load_file(stage_of(folder) / "weights.safetensors")
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -140,8 +146,9 @@ def test_every_variant_can_be_chosen_so(few: Index, cache: Path, fabric: Fabric,
     )  # fmt: skip
     images = torch.linspace(0, 1, 32 * 32).reshape(1, 1, 32, 32)
     torch.testing.assert_close(load_run(folder)[0].explain(images, contract.frames(1)).maps, judge.maps[0])
-    log = [json.loads(line) for line in (folder / "base" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    finalists = json.loads((folder / "base" / "manifest.json").read_text(encoding="utf-8"))["progress"]["finalists"]
+    stage = stage_of(folder)
+    log = [json.loads(line) for line in (stage / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    finalists = json.loads((stage / "manifest.json").read_text(encoding="utf-8"))["progress"]["finalists"]
     assert finalists[0]["accuracy"] == max(row["accuracy"] for row in log)
 
 
