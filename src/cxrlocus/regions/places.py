@@ -78,6 +78,10 @@ class Said(NamedTuple):
         """How far the map rises in each place, (K,): z = (means - middle) / spread; 0 out of its reach.
 
         A map times a positive number, or plus a number, says the same.
+
+        Example:
+            >>> Said(np.array([3.0, np.nan]), 1.0, 2.0).evidence.tolist()
+            [1.0, 0.0]
         """
         return np.nan_to_num((self.means - self.middle) / self.spread)
 
@@ -199,7 +203,12 @@ class LikeliestPlace:
 
     @cached_property
     def hits(self) -> FloatArray:
-        """(K, K): 1 where a box at the row's place would be a hit of the column's."""
+        """(K, K): 1 where a box at the row's place would be a hit of the column's.
+
+        Example:
+            >>> LikeliestPlace([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]).hits.tolist()
+            [[1.0, 0.0], [0.0, 1.0]]
+        """
         return np.asarray(iou(self.places, self.places) > self.overlap, dtype=np.float64)
 
     def __call__(self, values: NDArray[np.floating], frame: NDArray[np.float64], size: tuple[int, int]) -> ScoredBoxes:
