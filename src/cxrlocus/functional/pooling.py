@@ -24,11 +24,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-def average_pool(maps: Tensor) -> Tensor:
+def average_pool(maps: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Global average pooling of values: ``1/S sum_ij x_ij`` with S = h * w.
 
     Args:
         maps: (N, C, h, w), any range.
+        dtype: of the average, which is summed in it; None keeps that of the maps.
 
     Returns:
         (N, C).
@@ -37,7 +38,7 @@ def average_pool(maps: Tensor) -> Tensor:
         >>> average_pool(torch.tensor([[[[0.0, 1.0], [2.0, 5.0]]]]))
         tensor([[2.]])
     """
-    return maps.mean(dim=(-2, -1))
+    return maps.mean(dim=(-2, -1), dtype=dtype)
 
 
 def max_pool(maps: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrlocus.functional.evidence import linear_evidence, pool_then_linear
+from cxrlocus.functional.pooling import average_pool
 from cxrlocus.methods.cai2018.config import CaiConfig
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.msa import LastTwoStages, MultiScale
@@ -99,7 +100,7 @@ class MiningNet(nn.Module):
 
 def _gap(x: Tensor) -> Tensor:
     """GAP (N, D) in float32 or better: bfloat16 keeps two digits of an average over hundreds of cells."""
-    return x.mean(dim=(-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))
+    return average_pool(x, torch.promote_types(x.dtype, torch.float32))
 
 
 def build(config: CaiConfig, findings: int) -> MiningNet:
