@@ -11,6 +11,7 @@ CxrlocusError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -54,3 +55,20 @@ class RunError(CxrlocusError):
 
 class PredictionsError(CxrlocusError):
     """A predictions folder or a list of boxes is not what it must be."""
+
+
+def check_rules(options: object, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """See that options keep their rules, each ``name: (whether it holds, the rule in words)``.
+
+    Raises:
+        ConfigError: one does not; the message names it, its rule and its value.
+
+    Example:
+        >>> check_rules(Path("a.png"), {"suffix": (False, "one of .dcm, .jpg")})
+        Traceback (most recent call last):
+            ...
+        cxrlocus.errors.ConfigError: suffix must be one of .dcm, .jpg; got '.png'.
+    """
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise ConfigError(f"{name} must be {rule}; got {getattr(options, name)!r}.")

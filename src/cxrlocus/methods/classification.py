@@ -23,6 +23,7 @@ from cxrlocus.methods.base import Recipe
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.training.checkpoint import write_json
+from cxrlocus.training.fit import OnStep
 from cxrlocus.training.run import write_films
 from cxrlocus.types import Batch, BoolArray
 
@@ -71,6 +72,21 @@ def log_odds(target: NDArray[np.uint8], known: BoolArray) -> Tensor:
     positive = (target.astype(bool) & known).sum(axis=0)
     negative = known.sum(axis=0) - positive
     return torch.from_numpy(np.log((positive + 1.0) / (negative + 1.0))).float()
+
+
+def telling(on_step: OnStep | None, stage: str, after: str = "") -> OnStep | None:
+    """The progress line of a stage: its name before the words, and what else is to be told after them.
+
+    Example:
+        >>> told = telling(lambda done, total, words: print(f"{done}/{total} {words}"), "mine1", ", 0.70 M parameters")
+        >>> told(3, 8, "loss 0.41")
+        3/8 mine1 loss 0.41, 0.70 M parameters
+        >>> telling(None, "mine1") is None
+        True
+    """
+    if on_step is None:
+        return None
+    return lambda done, total, words: on_step(done, total, f"{stage} {words}{after}")
 
 
 @dataclass(frozen=True)

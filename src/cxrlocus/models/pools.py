@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import ConfigError, check_rules
 from cxrlocus.functional.pooling import (
     attention_pool,
     average_pool,
@@ -103,9 +103,7 @@ class PoolOptions:
             "beta": (self.beta in ("per_finding", "shared"), "per_finding or shared"),
             "attention": (self.attention >= 1, "at least 1"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
         known = POOLS[self.pool].on
         if self.pool_on not in known:
             raise ConfigError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
+from cxrlocus.methods.options import PAPER
 from cxrlocus.prediction.consensus import describe, join_members, write_consensus
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
@@ -28,7 +29,7 @@ from cxrlocus.study.paired import Difference, paired_differences
 from cxrlocus.study.rows import COMPARED, MEMBERS, Row
 from cxrlocus.study.score import Scored, score_controls, score_predictions
 from cxrlocus.study.seeds import over_seeds
-from cxrlocus.study.setup import OWN_BACKBONE, Setup, check_rows, check_same_study
+from cxrlocus.study.setup import Setup, check_rows, check_same_study
 from cxrlocus.study.steps import Bars
 from cxrlocus.study.weights import chosen_weights
 from cxrlocus.training.checkpoint import read_json
@@ -142,7 +143,7 @@ def check_alike(rows: Sequence[Row], setup: Setup) -> None:
             raise ConfigError(
                 f"{row.name}: its films have {size} pixels, the study's {wanted}. Use --set size=N alone."
             )
-        if config.backbone != OWN_BACKBONE:
+        if config.backbone != PAPER:
             backbones.setdefault(config.backbone, row.name)
     if len(backbones) > 1:
         (one, first), (other, second) = list(backbones.items())[:2]

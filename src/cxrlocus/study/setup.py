@@ -11,13 +11,11 @@ from typing import Any
 from cxrlocus import __version__
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, DataError, RunError
+from cxrlocus.methods.options import PAPER
 from cxrlocus.study.rows import SHARED, Row, check_names, configured, options_of
 from cxrlocus.study.score import Measure
 from cxrlocus.training.checkpoint import read_json, write_json
 from cxrlocus.training.run import file_hash
-
-OWN_BACKBONE = "paper"
-"""The backbone of a Config that is a paper's own network: it begins from scratch, and no file has weights for it."""
 
 OF_BACKBONE = ("backbone", "stem", "mean", "std", "pretrained")
 """The options of a backbone that is shared."""
@@ -109,7 +107,7 @@ class Setup:
         Raises:
             ConfigError: the row cannot be configured so.
         """
-        return bool(getattr(self.config_of(row), "backbone", OWN_BACKBONE) != OWN_BACKBONE)
+        return bool(self.config_of(row).backbone != PAPER)
 
     def films(self, index: Index) -> Index:
         """The measured films.

@@ -16,10 +16,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cxrlocus.data.loader import Loader
-from cxrlocus.errors import ConfigError, CxrlocusError
+from cxrlocus.errors import ConfigError, CxrlocusError, check_rules
 from cxrlocus.training.checkpoint import load_resume, load_weights, save_resume, save_weights, write_json
 from cxrlocus.training.interrupt import Interrupt
-from cxrlocus.training.machine import Precision
+from cxrlocus.training.machine import Precision, lay_channels_last
 
 OnStep = Callable[[int, int, str], None]
 """Called after each step with (steps done, steps in all, a few words)."""
@@ -80,9 +80,7 @@ class FitConfig:
             "patience": (self.patience >= 0, "at least 0"),
             "select": (self.select in FIGURES, "one of " + ", ".join(FIGURES)),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
 
 
 @dataclass
@@ -155,7 +153,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+        lay_channels_last(objective)
     wrapped, optimizer = fabric.setup(objective, make_optimizer(objective, head, config))
     progress, resume = Progress(), folder / "resume.safetensors"
     if resume.is_file():

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from cxrlocus.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def bf16_pays(accelerator: str = "auto") -> bool:
@@ -67,6 +70,27 @@ def make_fabric(
         ) from error
     fabric.launch()
     return fabric
+
+
+def lay_channels_last(net: nn.Module) -> None:
+    """Lay a network's weights out with channels last, which convolutions are faster with.
+
+    Example:
+        >>> net = nn.Conv2d(8, 8, 3)
+        >>> lay_channels_last(net)
+        >>> net.weight.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+
+
+def placed(net: Net, *, channels_last: bool) -> Net:
+    """A trained network, ready to predict: on the GPU if there is one, in evaluation mode."""
+    if torch.cuda.is_available():
+        net.cuda()
+    if channels_last:
+        lay_channels_last(net)
+    return net.eval()
 
 
 def describe_machine() -> str:

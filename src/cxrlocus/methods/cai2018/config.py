@@ -7,32 +7,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from cxrlocus.errors import ConfigError
-from cxrlocus.models.backbones import Stem
+from cxrlocus.errors import check_rules
+from cxrlocus.methods.options import ClassifierConfig
 from cxrlocus.models.msa import Activation, Upsampling
-from cxrlocus.training.fit import FitConfig
-from cxrlocus.types import Fit
 
 LAYERS = ("3", "4", "msa", "classifier")
 """Layers whose outputs knowledge preservation may hold: the last two stages, MSA, and the classifier's logits."""
 
 
 @dataclass(frozen=True)
-class CaiConfig(FitConfig):
+class CaiConfig(ClassifierConfig):
     """Attention mining; FitConfig's fields are those of the first stage, the base network.
 
     Args:
-        backbone: a timm model that gives a feature grid.
         stride: pixels a cell of its last features, 32 or 16.
-        stem: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
-        mean, std: of the first layer's normalization, for films in [0, 1]; those of the pretrained weights, if any.
-        pretrained: start from timm's own ImageNet weights (needs network); `--init FILE` starts from a local file.
-        size: side of the square film, pixels.
         magnify: films at so many times that side, in batches so many times smaller (the 1024 px rows of Table 1: 2).
-        fit: how a film that is not square becomes one.
-        loss: "bce", or "weighted_bce" (W-CEL).
         augment: shift, turn, zoom and change the exposure of training films.
-        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
         msa: multi-scale aggregation: "none", "bilinear" or "deconv" upsampling.
         msa_act: behind its 1x1 convolutions: "none", "relu" or "bn_relu".
         msa_last, msa_before: channels of these convolutions, on the last stage and on the one before.
@@ -66,18 +56,9 @@ class CaiConfig(FitConfig):
         combine: eq. 8 on "raw" maps, or on maps "scaled" one by one.
     """
 
-    backbone: str = "resnet50"
     stride: int = 32
-    stem: Stem = "repeat"
-    mean: float = 0.449
-    std: float = 0.226
-    pretrained: bool = False
-    size: int = 512
     magnify: int = 1
-    fit: Fit = "letterbox"
-    loss: Literal["bce", "weighted_bce"] = "bce"
     augment: bool = True
-    val_fraction: float = 0.1
     msa: Literal["none", "bilinear", "deconv"] = "bilinear"
     msa_act: Activation = "none"
     msa_last: int = 512
@@ -112,13 +93,10 @@ class CaiConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         rules = {
-            "size": (32 <= self.size <= 4096 and self.size % 32 == 0, "a multiple of 32 pixels from 32 to 4096"),
             "magnify": (
                 self.magnify >= 1 and self.size * self.magnify <= 8192,
                 "at least 1, and size x magnify <= 8192",
             ),
-            "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
-            "std": (0 < self.std < math.inf, "positive"),
             "msa_last": (self.msa_last >= 1, "at least 1"),
             "msa_before": (self.msa_before >= 1, "at least 1"),
             "msa_epochs": (self.msa_epochs >= 1, "at least 1"),
@@ -135,9 +113,7 @@ class CaiConfig(FitConfig):
             "threshold": (0 <= self.threshold < 1, "in [0, 1)"),
             "connectivity": (self.connectivity in (4, 8), "4 or 8"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
 
     @property
     def layers(self) -> tuple[str, ...]:

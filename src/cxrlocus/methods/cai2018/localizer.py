@@ -17,7 +17,7 @@ from cxrlocus.methods.cai2018.config import MINE, CaiConfig, stages_of
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, FloatArray, MapKind
 
@@ -146,8 +146,4 @@ def load_cai(folder: Path, info: RunInfo) -> CaiLocalizer:
 def _ready(weights: Path, config: CaiConfig, findings: int) -> MiningNet:
     net = build(replace(config, pretrained=False), findings)
     load_weights(weights, net)
-    if torch.cuda.is_available():
-        net.cuda()
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
-    return net.eval()
+    return placed(net, channels_last=config.channels_last)

@@ -26,9 +26,10 @@ from cxrlocus.methods.cai2018.config import (
 from cxrlocus.methods.cai2018.films import TRANSDUCTIVE, TransductiveLoader
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.methods.cai2018.objective import Erased, Eraser, MiningObjective, NewLayersObjective, fix, mined_films
-from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
+from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, telling, training_parts, validator
 from cxrlocus.training.checkpoint import load_weights, read_json, write_json
-from cxrlocus.training.fit import OnStep, fit
+from cxrlocus.training.fit import fit
+from cxrlocus.training.machine import lay_channels_last
 from cxrlocus.training.run import stage_done, write_films
 
 Figures = Callable[[], Mapping[str, float]]
@@ -55,7 +56,7 @@ def train_cai(recipe: Recipe[CaiConfig]) -> None:
     films = _films(recipe, of[BASE])
     for name in stages:
         if not done[name]:
-            _stage(replace(recipe, config=of[name], on_step=_telling(recipe.on_step, name)), films, name)
+            _stage(replace(recipe, config=of[name], on_step=telling(recipe.on_step, name)), films, name)
 
 
 def _stage(recipe: Recipe[CaiConfig], films: Films, name: str) -> None:
@@ -189,13 +190,6 @@ def _trained(recipe: Recipe[CaiConfig], stage: str) -> MiningNet:
 def _frozen(recipe: Recipe[CaiConfig], stage: str) -> MiningNet:
     net = _trained(recipe, stage).to(recipe.fabric.device).eval()
     if recipe.config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+        lay_channels_last(net)
     fix(net)
     return net
-
-
-def _telling(on_step: OnStep | None, stage: str) -> OnStep | None:
-    """The progress line, with the stage in it."""
-    if on_step is None:
-        return None
-    return lambda done, total, words: on_step(done, total, f"{stage} {words}")

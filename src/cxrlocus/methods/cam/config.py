@@ -4,51 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from cxrlocus.errors import ConfigError
-from cxrlocus.models.backbones import Stem
+from cxrlocus.methods.options import ClassifierConfig
 from cxrlocus.models.pools import PoolOptions
-from cxrlocus.training.fit import FitConfig
-from cxrlocus.types import Fit
 
 
 @dataclass(frozen=True)
-class CamConfig(FitConfig, PoolOptions):
+class CamConfig(ClassifierConfig, PoolOptions):
     """The classifier; training is FitConfig's, the pool PoolOptions' (by default the average of each feature).
 
     Args:
-        backbone: a timm model that gives a feature grid.
         stride: pixels a map cell, 32 or 16.
-        stem: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
-        mean, std: of the first layer's normalization, for films in [0, 1]; those of the pretrained weights, if any.
-        pretrained: start from timm's own ImageNet weights (needs network); `--init FILE` starts from a local file.
-        size: side of the square film, pixels.
-        fit: how a film that is not square becomes one.
-        loss: "bce", or "weighted_bce" (Wang's W-CEL).
         augment: shift, turn, zoom and change the exposure of training films.
-        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
     """
 
-    backbone: str = "resnet50"
     stride: int = 32
-    stem: Stem = "repeat"
-    mean: float = 0.449
-    std: float = 0.226
-    pretrained: bool = False
-    size: int = 512
-    fit: Fit = "letterbox"
-    loss: Literal["bce", "weighted_bce"] = "bce"
     augment: bool = True
-    val_fraction: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         PoolOptions.__post_init__(self)
-        if not 32 <= self.size <= 4096 or self.size % 32:
-            raise ConfigError(f"size must be a multiple of 32 pixels from 32 to 4096; got {self.size}.")
-        if not 0 < self.val_fraction < 1:
-            raise ConfigError(f"val_fraction must be in (0, 1); got {self.val_fraction}.")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -14,7 +14,7 @@ from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.models.pools import pool_options
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, Fit, FloatArray
 
@@ -77,10 +77,7 @@ def load_cam(folder: Path, info: RunInfo) -> CamLocalizer:
     config = CamConfig(**{**info.config, "pretrained": False})
     net = build(config, len(info.findings))
     load_weights(folder / STAGE / "weights.safetensors", net)
-    if torch.cuda.is_available():
-        net.cuda()
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    placed(net, channels_last=config.channels_last)
     findings = Findings(tuple(info.findings))
     bf16 = resolve_precision(config.precision) == "bf16"
-    return CamLocalizer(net.eval(), findings, size=config.size, fit=config.fit, bf16=bf16)
+    return CamLocalizer(net, findings, size=config.size, fit=config.fit, bf16=bf16)

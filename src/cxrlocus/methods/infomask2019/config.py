@@ -7,14 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from cxrlocus.errors import ConfigError
-from cxrlocus.models.backbones import Stem
-from cxrlocus.training.fit import FitConfig
-from cxrlocus.types import Fit
-
-PAPER = "paper"
-"""The backbone that is no timm model: the paper's own encoder."""
-
+from cxrlocus.errors import check_rules
+from cxrlocus.methods.options import PAPER, ClassifierConfig
 
 STAGE = "base"
 """The stage of a masked network, or of CheXCAM."""
@@ -24,7 +18,7 @@ BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class InfoMaskConfig(FitConfig):
+class InfoMaskConfig(ClassifierConfig):
     """InfoMask; training is FitConfig's. The paper gives no value for most of these: NOTES.md has the readings.
 
     Args:
@@ -33,9 +27,6 @@ class InfoMaskConfig(FitConfig):
             a mask, mapped by Grad-CAM) or "cam" (backbone, average, linear head, mapped by Grad-CAM; CheXCAM).
         backbone: "paper", or any timm model that gives a feature grid.
         stride: pixels a feature cell of a timm model, 32 or 16; the paper's encoder has 4.
-        stem: of a timm model: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
-        mean, std: of the first layer's normalization, for films in [0, 1].
-        pretrained: start a timm model from its own ImageNet weights (needs network); `--init FILE` from a local file.
         width: share of the paper's channel counts, for small machines; 1 is the paper's.
         norm: "batch" or "group" adds that normalization behind the 3x3 convolutions; not in the paper.
         start: first weights: "open" (attention, mu and mask begin alive), "warm" (so too, and the encoder is that of
@@ -57,11 +48,7 @@ class InfoMaskConfig(FitConfig):
         map_stride: side of the blocks of pixels that a stored mask is averaged over; 1 keeps it at the film's size.
         cam_layer: of the baseline, where Grad-CAM looks: the last layer of the "encoder" or of the "classifier".
         checkpoint: compute full-resolution layers again in the backward pass instead of keeping them.
-        size: side of the square film, pixels.
-        fit: how a film that is not square becomes one.
-        loss: "bce", or "weighted_bce" (W-CEL).
         augment: shift, turn, zoom and change the exposure of training films.
-        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
         choose: what the checkpoint is chosen by: "labels" (the best epoch by ``select``) or the paper's rule, "boxes":
             of the best epochs by ``select`` (the paper's is "accuracy") the one whose maps agree best with the boxes of
             the validation films. The run then knows boxes, and says so.
@@ -74,10 +61,6 @@ class InfoMaskConfig(FitConfig):
     network: Literal["infomask", "baseline", "cam"] = "infomask"
     backbone: str = PAPER
     stride: int = 32
-    stem: Stem = "repeat"
-    mean: float = 0.449
-    std: float = 0.226
-    pretrained: bool = False
     width: float = 1.0
     norm: Literal["none", "group", "batch"] = "none"
     start: Literal["open", "warm", "torch"] = "open"
@@ -99,11 +82,7 @@ class InfoMaskConfig(FitConfig):
     map_stride: int = 1
     cam_layer: Literal["encoder", "classifier"] = "encoder"
     checkpoint: bool = False
-    size: int = 512
-    fit: Fit = "letterbox"
-    loss: Literal["bce", "weighted_bce"] = "bce"
     augment: bool = True
-    val_fraction: float = 0.1
     choose: Literal["labels", "boxes"] = "labels"
     finalists: int = 5
     criterion: Literal["fpr_fnr", "iop", "dice"] = "fpr_fnr"
@@ -111,11 +90,8 @@ class InfoMaskConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         rules = {
-            "size": (self.size >= 32 and self.size % 32 == 0, "a positive multiple of 32 pixels"),
             "map_stride": (self.map_stride >= 1 and self.size % self.map_stride == 0, f"a divisor of size {self.size}"),
-            "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
             "width": (0 < self.width < math.inf, "positive"),
-            "std": (0 < self.std < math.inf, "positive"),
             "alpha": (0 <= self.alpha < math.inf, "at least 0"),
             "tau": (0 <= self.tau < 1, "in [0, 1)"),
             "sigma_shift": (math.isfinite(self.sigma_shift), "a number"),
@@ -127,14 +103,11 @@ class InfoMaskConfig(FitConfig):
             "finalists": (self.finalists >= 1, "at least 1"),
             "backbone": (self.network != "cam" or self.backbone != PAPER, "a timm model for network=cam"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
 
 
-_OF_BASELINE = frozenset({f.name for f in fields(FitConfig)}) | {
-    *("finding", "network", "backbone", "stride", "stem", "mean", "std", "pretrained", "width", "norm", "start"),
-    *("checkpoint", "size", "fit", "loss", "augment", "val_fraction"),
+_OF_BASELINE = frozenset({f.name for f in fields(ClassifierConfig)}) | {
+    *("finding", "network", "stride", "width", "norm", "start", "checkpoint", "augment"),
 }
 _OF_CHOICE = frozenset({"choose", "finalists", "criterion", "cam_layer"})
 

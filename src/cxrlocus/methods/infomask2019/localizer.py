@@ -26,7 +26,7 @@ from cxrlocus.methods.infomask2019.model import (
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, FloatArray, Localizer
 
@@ -206,8 +206,4 @@ def localizer_of(net: InfoMaskNet | BaselineNet | CamNet, findings: Findings, co
 
 def _ready(net: Net, folder: Path, config: InfoMaskConfig) -> Net:
     load_weights(folder / [*stage_configs(config)][-1] / "weights.safetensors", net)
-    if torch.cuda.is_available():
-        net.cuda()
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
-    return net.eval()
+    return placed(net, channels_last=config.channels_last)

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from cxrlocus.functional.evidence import linear_evidence
 from cxrlocus.functional.variational import clipped_mask, positive_sigma, reparameterize
-from cxrlocus.methods.infomask2019.config import PAPER, InfoMaskConfig
+from cxrlocus.methods.infomask2019.config import InfoMaskConfig
 from cxrlocus.methods.infomask2019.layers import ClassificationBlock, PaperEncoder
+from cxrlocus.methods.options import PAPER
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating

@@ -20,6 +20,7 @@ from cxrlocus.methods.classification import (
     ClassifierObjective,
     Part,
     log_odds,
+    telling,
     training_films,
     training_parts,
     validator,
@@ -41,7 +42,7 @@ from cxrlocus.methods.infomask2019.objective import InfoMaskObjective
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.training.checkpoint import load_weights, read_json, write_json
-from cxrlocus.training.fit import Finals, OnStep, fit
+from cxrlocus.training.fit import Finals, fit
 from cxrlocus.training.run import KNOWS, stage_done
 
 Figures = Callable[[], Mapping[str, float]]
@@ -117,7 +118,7 @@ def _train_stage(
         recipe.folder / stage,
         seed=recipe.seed,
         head=_head(net, backbone),
-        on_step=_telling(recipe.on_step, net, stage),
+        on_step=telling(recipe.on_step, f"{stage}:", f", {parameter_count(net) / 1e6:.2f} M parameters"),
         finals=_finals(recipe, net, stage),
     )
     return net, progress.figures
@@ -246,14 +247,6 @@ class Watched(nn.Module):
         self.sums, self.masks = torch.zeros(len(self.NAMES)), 0
         *totals, masks = sums.tolist()
         return {name: total / masks for name, total in zip(self.NAMES, totals, strict=True)}
-
-
-def _telling(on_step: OnStep | None, net: nn.Module, stage: str) -> OnStep | None:
-    """The progress line, with the stage and the size of its network in it."""
-    if on_step is None:
-        return None
-    size = f"{parameter_count(net) / 1e6:.2f} M parameters"
-    return lambda done, total, words: on_step(done, total, f"{stage}: {words}, {size}")
 
 
 def _report_late(recipe: Recipe[InfoMaskConfig]) -> None:

@@ -7,28 +7,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import ConfigError, check_rules
+from cxrlocus.methods.options import ClassifierConfig
 from cxrlocus.models.aligner import PoseHead
 from cxrlocus.models.backbones import Stem
-from cxrlocus.training.fit import FitConfig
-from cxrlocus.types import BOXED8, NIH14, Findings, Fit
+from cxrlocus.types import BOXED8, NIH14, Findings
 
 
 @dataclass(frozen=True)
-class KimConfig(FitConfig):
+class KimConfig(ClassifierConfig):
     """Alignment and disease masks; FitConfig's fields are those of the classifiers, on unaligned and on aligned films.
 
     Args:
-        backbone: a timm model that gives a feature grid.
         stride: pixels a map cell, 32 or 16.
-        stem: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
-        mean, std: of the first layer's normalization, for films in [0, 1]; .5 and .5 are the paper's [-1, 1].
-        pretrained: start from timm's own ImageNet weights (needs network); `--init FILE` starts from a local file.
-        size: side of the square film, pixels.
-        fit: how a film that is not square becomes one.
-        loss: "weighted_bce" (eq. 10), or "bce".
+        mean, std: .5 and .5 take films to the paper's [-1, 1].
+        loss: "weighted_bce" is eq. 10.
         augment: shift, turn, zoom and change the exposure of training films, before they are aligned.
-        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
         align: align films before they are classified.
         anchor_films: at most so many films make the anchor.
         anchor_from: "normal" films (all labels known, none positive), or "all".
@@ -60,17 +54,11 @@ class KimConfig(FitConfig):
         retrain_rate: its learning rate as a share of ``lr``.
     """
 
-    backbone: str = "resnet50"
     stride: int = 32
-    stem: Stem = "repeat"
     mean: float = 0.5
     std: float = 0.5
-    pretrained: bool = False
-    size: int = 512
-    fit: Fit = "letterbox"
     loss: Literal["bce", "weighted_bce"] = "weighted_bce"
     augment: bool = True
-    val_fraction: float = 0.1
     align: bool = True
     anchor_films: int = 2000
     anchor_from: Literal["normal", "all"] = "normal"
@@ -107,8 +95,6 @@ class KimConfig(FitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         rules = {
-            "size": (32 <= self.size <= 4096 and not self.size % 32, "a multiple of 32 pixels from 32 to 4096"),
-            "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
             "anchor_films": (self.anchor_films >= 1, "at least 1"),
             "align_side": (self.align_side == 0 or 32 <= self.align_side <= 4096, "0, or from 32 to 4096 pixels"),
             "align_epochs": (self.align_epochs >= 1, "at least 1"),
@@ -128,9 +114,7 @@ class KimConfig(FitConfig):
             "retrain_epochs": (self.retrain_epochs >= 1, "at least 1"),
             "retrain_rate": (0 < self.retrain_rate < math.inf, "positive"),
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
 
     def masked(self, findings: Findings) -> tuple[str, ...]:
         """The findings of a data set that have a mask.

@@ -14,7 +14,7 @@ from cxrlocus.methods.kim2021.config import KimConfig, stages_of
 from cxrlocus.methods.kim2021.model import KimNet, build
 from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, FloatArray
 
@@ -116,9 +116,6 @@ def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:
     findings = Findings(tuple(info.findings))
     net = build(config, len(findings))
     load_weights(folder / stages_of(config)[-1] / "weights.safetensors", net)
-    if torch.cuda.is_available():
-        net.cuda()
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    placed(net, channels_last=config.channels_last)
     kind = AlignedLocalizer if config.align else PlainLocalizer
-    return kind(net.eval(), findings, config, bf16=resolve_precision(config.precision) == "bf16")
+    return kind(net, findings, config, bf16=resolve_precision(config.precision) == "bf16")

@@ -24,6 +24,7 @@ from cxrlocus.methods.kim2021.masks import MapStream, drawn_masks, save_masks, t
 from cxrlocus.methods.kim2021.model import KimNet
 from cxrlocus.training.checkpoint import write_json
 from cxrlocus.training.interrupt import Interrupt
+from cxrlocus.training.machine import lay_channels_last
 from cxrlocus.types import Batch, FloatArray
 
 ANCHOR_FILE = "anchor.safetensors"
@@ -128,7 +129,7 @@ def _stream(recipe: Recipe[KimConfig], net: KimNet, part: Part) -> MapStream:
     done = stream.load(path) if path.is_file() else 0
     net.to(device).eval()
     if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+        lay_channels_last(net)
     with Interrupt() as interrupt:
         for step, batch in enumerate(loader.batches(0, start_step=done), start=done + 1):
             _take_in(recipe, net, batch, stream)

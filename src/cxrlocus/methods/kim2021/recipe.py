@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cxrlocus.methods.base import Recipe
-from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
+from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, telling, training_parts, validator
 from cxrlocus.methods.kim2021.config import (
     ALIGN,
     ALIGNED,
@@ -31,7 +31,8 @@ from cxrlocus.methods.kim2021.passes import anchor_films, load_anchor, make_anch
 from cxrlocus.methods.kim2021.pictures import draw_aligned, draw_masks
 from cxrlocus.models.aligner import AlignmentNet, StageFeatures
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.fit import OnStep, fit
+from cxrlocus.training.fit import fit
+from cxrlocus.training.machine import lay_channels_last
 from cxrlocus.training.run import stage_done
 from cxrlocus.types import BoolArray, Findings
 
@@ -74,7 +75,7 @@ def train_kim(recipe: Recipe[KimConfig], until: str = "") -> None:
     if ANCHOR in needed:
         anchor_films(of[ANCHOR], films[of[ANCHOR].batch_size].train, recipe.seed)
     for name in needed:
-        one = replace(recipe, config=of[name], on_step=_telling(recipe.on_step, name))
+        one = replace(recipe, config=of[name], on_step=telling(recipe.on_step, name))
         _STAGES[name](one, films[one.config.batch_size])
 
 
@@ -131,7 +132,7 @@ def _align(recipe: Recipe[KimConfig], films: Films) -> None:
     base = _trained(recipe, BASE).to(device).eval().requires_grad_(False)
     if config.channels_last:
         # It is no part of what fit lays out, and each step goes through it and back.
-        base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+        lay_channels_last(base)
     anchor = load_anchor(recipe.folder / ANCHOR).to(device)
     objective = AlignmentObjective(aligner, anchor, StageFeatures(base.features), config)
     _run(recipe, ALIGN, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
@@ -202,10 +203,3 @@ def load_aligner(folder: Path, config: KimConfig) -> AlignmentNet:
     net = build_aligner(config)
     load_weights(folder / ALIGN / "weights.safetensors", net)
     return net.eval()
-
-
-def _telling(on_step: OnStep | None, stage: str) -> OnStep | None:
-    """The progress line, with the stage in it."""
-    if on_step is None:
-        return None
-    return lambda done, total, words: on_step(done, total, f"{stage} {words}")

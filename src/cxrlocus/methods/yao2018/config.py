@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cxrlocus.data.transforms import Augmentation
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import check_rules
+from cxrlocus.methods.options import PAPER, ClassifierConfig
 from cxrlocus.methods.yao2018.down import strides_of
 from cxrlocus.methods.yao2018.layers import Upsampling
-from cxrlocus.models.backbones import Stem
 from cxrlocus.models.pools import PoolName, PoolOptions, Scale
-from cxrlocus.training.fit import FitConfig
-from cxrlocus.types import Fit
-
-PAPER = "paper"
-"""The backbone that is no timm model: the paper's own ResNet path, from scratch."""
 
 AUGMENTATIONS: Mapping[str, Augmentation | None] = {
     "ours": Augmentation(),
@@ -31,14 +25,11 @@ AUGMENTATIONS: Mapping[str, Augmentation | None] = {
 
 
 @dataclass(frozen=True)
-class YaoConfig(FitConfig, PoolOptions):
+class YaoConfig(ClassifierConfig, PoolOptions):
     """The pyramid; training is FitConfig's, the pool PoolOptions'. NOTES.md has what the paper leaves open.
 
     Args:
         backbone: "paper" (a ResNet from scratch), or a timm model whose stages become the way down.
-        stem: of a timm model: one channel "repeat"ed three times, or the first convolution "adapt"ed to one.
-        mean, std: of the first layer's normalization, for films in [0, 1].
-        pretrained: start a timm model from its own ImageNet weights (needs network); `--init FILE` from a local file.
         resolution: cells N along a side of the map.
         lowest: cells along a side at the bottom, at least 2; size, resolution and lowest are powers of two apart.
         width: channels of the paper's path a pixel of its stride: at 8 pixels a cell, 8 times as many.
@@ -50,12 +41,8 @@ class YaoConfig(FitConfig, PoolOptions):
         upsampling: "nearest", "bilinear" or "transposed".
         bias: of the head: "none" (as in the text), or one that begins at "zero" or at the training films' "odds".
         checkpoint: compute the pyramid's blocks again in the backward pass instead of keeping them.
-        size: side of the square film, pixels.
-        fit: how a film that is not square becomes one.
-        loss: "bce", or "weighted_bce" (W-CEL).
         augment: of training films: "ours" (shift, turn, zoom and change the exposure a little), "paper" (as printed:
             shrunk to 25 to 75 %, shifted by up to 50 of 512 px, turned by up to 25 degrees) or "none".
-        val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
 
     Example:
         >>> YaoConfig(resolution=128).strides
@@ -66,10 +53,6 @@ class YaoConfig(FitConfig, PoolOptions):
     pool_on: Scale = "probability"
     r0: float = 5.0
     backbone: str = PAPER
-    stem: Stem = "repeat"
-    mean: float = 0.449
-    std: float = 0.226
-    pretrained: bool = False
     resolution: int = 64
     lowest: int = 16
     width: int = 16
@@ -81,9 +64,6 @@ class YaoConfig(FitConfig, PoolOptions):
     upsampling: Upsampling = "nearest"
     bias: Literal["none", "zero", "odds"] = "none"
     checkpoint: bool = False
-    size: int = 512
-    fit: Fit = "letterbox"
-    loss: Literal["bce", "weighted_bce"] = "bce"
     augment: Literal["ours", "paper", "none"] = "ours"
     val_fraction: float = 0.25
 
@@ -92,19 +72,13 @@ class YaoConfig(FitConfig, PoolOptions):
         PoolOptions.__post_init__(self)
         counts = ("width", "max_width", "blocks", "dense_layers", "growth", "fused")
         rules = {
-            "size": (32 <= self.size <= 4096, "in 32 to 4096 pixels"),
-            "val_fraction": (0 < self.val_fraction < 1, "in (0, 1)"),
-            "mean": (math.isfinite(self.mean), "a finite number"),
-            "std": (0 < self.std < math.inf, "positive"),
             # One cell a film: batch normalization has nothing to normalize in a step of one film.
             "lowest": (self.lowest >= 2, "at least 2"),
             "augment": (self.augment in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}"),
             "pool_on": (self.pool_on != "feature", "probability or logit for a map of this method"),
             **{name: (getattr(self, name) >= 1, "at least 1") for name in counts},
         }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ConfigError(f"{name} must be {rule}; got {getattr(self, name)!r}.")
+        check_rules(self, rules)
         strides_of(self.size, self.resolution, self.lowest)
 
     @property

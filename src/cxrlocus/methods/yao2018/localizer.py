@@ -11,7 +11,7 @@ from cxrlocus.methods.yao2018.config import YaoConfig
 from cxrlocus.methods.yao2018.model import YaoNet, build
 from cxrlocus.models.modes import evaluating
 from cxrlocus.training.checkpoint import load_weights
-from cxrlocus.training.machine import resolve_precision
+from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
 from cxrlocus.types import Explained, Findings, FloatArray
 
@@ -68,9 +68,6 @@ def load_yao(folder: Path, info: RunInfo) -> YaoLocalizer:
     config = YaoConfig(**{**info.config, "pretrained": False, "checkpoint": False})
     net = build(config, len(info.findings))
     load_weights(folder / STAGE / "weights.safetensors", net)
-    if torch.cuda.is_available():
-        net.cuda()
-    if config.channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this overload
+    placed(net, channels_last=config.channels_last)
     bf16 = resolve_precision(config.precision) == "bf16"
-    return YaoLocalizer(net.eval(), Findings(tuple(info.findings)), config, bf16=bf16)
+    return YaoLocalizer(net, Findings(tuple(info.findings)), config, bf16=bf16)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from cxrlocus.errors import ConfigError
-from cxrlocus.methods.yao2018.config import PAPER, YaoConfig
+from cxrlocus.methods.options import PAPER
+from cxrlocus.methods.yao2018.config import YaoConfig
 from cxrlocus.methods.yao2018.down import ResNetDown, TimmDown
 from cxrlocus.methods.yao2018.pyramid import Pyramid
 from cxrlocus.models.backbones import Backbone
