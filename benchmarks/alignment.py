@@ -37,7 +37,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.functional.alignment import coverage, pose_affine, warp
 from cxrlocus.methods import get_method
 from cxrlocus.methods.base import Recipe, parse_options
-from cxrlocus.methods.kim2021.config import ALIGN, KimConfig
+from cxrlocus.methods.kim2021.config import ALIGN, KimConfig, in_round
 from cxrlocus.methods.kim2021.localizer import AlignedLocalizer
 from cxrlocus.methods.kim2021.model import KimNet, build
 from cxrlocus.methods.kim2021.recipe import load_aligner, train_kim
@@ -100,11 +100,12 @@ def show(args: argparse.Namespace) -> None:
         args.init, telling(),
     )  # fmt: skip
     started = time.perf_counter()
-    train_kim(recipe, until=ALIGN)
+    last = in_round(ALIGN, config.anchor_rounds)
+    train_kim(recipe, until=last)
     print(f"  trained in {time.perf_counter() - started:.0f} s")
-    print("  " + (run / ALIGN / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    print("  " + (run / last / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     test = index.split("test")
-    aligner = load_aligner(run, config)
+    aligner = load_aligner(run, config, config.anchor_rounds)
     films = open_films(test, size=config.size, fit=config.fit, folder=cache)
     here = np.flatnonzero(films.readable)
     affines = [poses(aligner, films.pixels(some)) for some in np.array_split(here, -(-len(here) // 32))]

@@ -26,6 +26,8 @@ class KimConfig(ClassifierConfig):
         align: align films before they are classified.
         anchor_films: at most so many films make the anchor.
         anchor_from: "normal" films (all labels known, none positive), or "all".
+        anchor_rounds: how often an anchor is made and aligned to; the paper's is 1. A later round's anchor is the mean
+            of the same films as the round before aligned them, and its alignment network goes on from there.
         align_backbone: the timm model that predicts the pose.
         align_stem: as ``stem``, of the alignment network.
         align_side: side in pixels of what that model sees; 0 is ``size``.
@@ -62,6 +64,7 @@ class KimConfig(ClassifierConfig):
     align: bool = True
     anchor_films: int = 2000
     anchor_from: Literal["normal", "all"] = "normal"
+    anchor_rounds: int = 1
     align_backbone: str = "resnet18"
     align_stem: Stem = "adapt"
     align_side: int = 0
@@ -96,6 +99,7 @@ class KimConfig(ClassifierConfig):
         super().__post_init__()
         rules = {
             "anchor_films": (self.anchor_films >= 1, "at least 1"),
+            "anchor_rounds": (1 <= self.anchor_rounds <= 9, "in 1 to 9"),
             "align_side": (self.align_side == 0 or 32 <= self.align_side <= 4096, "0, or from 32 to 4096 pixels"),
             "align_epochs": (self.align_epochs >= 1, "at least 1"),
             "align_batch": (self.align_batch >= 1, "at least 1"),
@@ -156,13 +160,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 BASE, ANCHOR, ALIGN, ALIGNED, MASKS, RETRAIN = "base", "anchor", "align", "aligned", "masks", "retrain"
-"""The stages' folders."""
+"""The stages' folders; later rounds of anchor and alignment have their number behind the name: anchor2, align2."""
 
 _OF_ANCHOR = ("align", "anchor_films", "anchor_from")
 _OF_ALIGN = (
     "align_backbone", "align_stem", "align_side", "align_head", "align_epochs", "align_batch", "align_optimizer",
     "align_lr", "align_border", "scale_bound", "shift_bound", "angle_bound", "blur", "perceptual", "perceptual_weight",
-    "euclidean", "euclidean_margin", "level",
+    "euclidean", "euclidean_margin", "level", "anchor_rounds",
 )  # fmt: skip
 _OF_MASKS = (
     "masks", "mask_findings", "asymmetric", "mask_prob", "mask_least", "mask_best", "mask_threshold", "mask_keep",
@@ -171,16 +175,40 @@ _OF_MASKS = (
 _OF_RETRAIN = ("retrain_epochs", "retrain_rate")
 
 
+def in_round(stage: str, number: int) -> str:
+    """The folder of stage ``anchor`` or ``align`` in a round, from 1.
+
+    Example:
+        >>> in_round("align", 1), in_round("align", 2)
+        ('align', 'align2')
+    """
+    return stage if number == 1 else f"{stage}{number}"
+
+
+def round_of(stage: str) -> tuple[str, int]:
+    """The stage that a folder is of, and its round.
+
+    Example:
+        >>> round_of("align2"), round_of("masks")
+        (('align', 2), ('masks', 1))
+    """
+    name = stage.rstrip("23456789")
+    return name, int(stage.removeprefix(name) or 1)
+
+
 def stages_of(config: KimConfig) -> tuple[str, ...]:
     """The stages of a Config's training, in order.
 
     Example:
         >>> stages_of(KimConfig())
         ('base', 'anchor', 'align', 'aligned', 'masks', 'retrain')
+        >>> stages_of(KimConfig(anchor_rounds=2))[1:6]
+        ('anchor', 'align', 'anchor2', 'align2', 'aligned')
         >>> stages_of(KimConfig(align=False, masks="none")), stages_of(KimConfig(align=False))
         (('base',), ('base', 'masks', 'retrain'))
     """
-    aligning = (ANCHOR, ALIGN, ALIGNED) if config.align else ()
+    rounds = (in_round(stage, r + 1) for r in range(config.anchor_rounds) for stage in (ANCHOR, ALIGN))
+    aligning = (*rounds, ALIGNED) if config.align else ()
     return (BASE, *aligning, *((MASKS, RETRAIN) if config.masks != "none" else ()))
 
 
@@ -195,7 +223,10 @@ def stage_config(config: KimConfig, stage: str) -> KimConfig:
         (True, 'val_loss')
         >>> stage_config(one, "base") == stage_config(KimConfig(align=False, blur=4), "base")
         True
+        >>> stage_config(KimConfig(anchor_rounds=3), "align2") == stage_config(KimConfig(anchor_rounds=2), "align2")
+        True
     """
+    name, number = round_of(stage)
     later: dict[str, tuple[str, ...]] = {
         BASE: (*_OF_ANCHOR, *_OF_ALIGN, *_OF_MASKS, *_OF_RETRAIN),
         ANCHOR: (*_OF_ALIGN, *_OF_MASKS, *_OF_RETRAIN),
@@ -204,9 +235,12 @@ def stage_config(config: KimConfig, stage: str) -> KimConfig:
         MASKS: _OF_RETRAIN,
         RETRAIN: (),
     }
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(KimConfig) if f.name in later[stage]}
+    later[ANCHOR] = later[ANCHOR] if number == 1 else later[ALIGN]
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(KimConfig) if f.name in later[name]}
     one = replace(config, **defaults)
-    if stage == ALIGN:
+    if name in (ANCHOR, ALIGN):
+        one = replace(one, anchor_rounds=number)
+    if name == ALIGN:
         return replace(
             one, epochs=one.align_epochs, batch_size=one.align_batch, optimizer=one.align_optimizer, lr=one.align_lr,
             head_lr=1.0, patience=0, select="val_loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.files import writing_whole
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.classification import Part
-from cxrlocus.methods.kim2021.config import ANCHOR, MASKS, KimConfig
+from cxrlocus.methods.kim2021.config import ANCHOR, MASKS, KimConfig, in_round
 from cxrlocus.methods.kim2021.masks import MapStream, drawn_masks, save_masks, threshold
 from cxrlocus.methods.kim2021.model import KimNet
 from cxrlocus.training.checkpoint import write_json
@@ -36,13 +37,19 @@ SAVE_EVERY = 200
 _FILMS_AT_ONCE = 32
 
 
-def make_anchor(recipe: Recipe[KimConfig], part: Part) -> None:
-    """The mean of training films drawn at random, into ``<run>/anchor``: a generalized chest (sec. 3.2)."""
+def make_anchor(recipe: Recipe[KimConfig], part: Part, seen: Callable[[Tensor], Tensor] | None = None) -> None:
+    """The mean of training films drawn at random, into ``<run>/anchor``: a generalized chest (sec. 3.2).
+
+    Args:
+        recipe: of the stage.
+        part: the training films.
+        seen: films (N, 1, S, S) in [0, 1] as they go into the mean, of the same shape; None takes them as they are.
+    """
     if recipe.fabric.is_global_zero:
-        folder = recipe.folder / ANCHOR
+        folder = recipe.folder / in_round(ANCHOR, recipe.config.anchor_rounds)
         folder.mkdir(parents=True, exist_ok=True)
         able, drawn = anchor_films(recipe.config, part, recipe.seed)
-        mean = mean_film(part, drawn)
+        mean = mean_film(part, drawn, seen)
         with writing_whole(folder / ANCHOR_FILE) as file:
             save_file({"anchor": torch.from_numpy(mean).float()[None, None]}, file)
         with writing_whole(folder / "anchor.png") as file:
@@ -69,12 +76,15 @@ def anchor_films(config: KimConfig, part: Part, seed: int) -> tuple[int, NDArray
     return len(able), np.sort(drawn)
 
 
-def mean_film(part: Part, positions: NDArray[np.int64]) -> FloatArray:
-    """The mean (S, S) in [0, 1] of films, a few at a time."""
+@torch.no_grad()
+def mean_film(part: Part, positions: NDArray[np.int64], seen: Callable[[Tensor], Tensor] | None = None) -> FloatArray:
+    """The mean (S, S) in [0, 1] of films, or of what ``seen`` makes of them (``make_anchor``), a few at a time."""
     total = np.zeros((part.loader.films.size,) * 2)
     for start in range(0, len(positions), _FILMS_AT_ONCE):
-        total += part.loader.films.pixels(positions[start : start + _FILMS_AT_ONCE]).sum(axis=0, dtype=np.float64)
-    return np.asarray(total / (255.0 * len(positions)))
+        films = torch.from_numpy(part.loader.films.pixels(positions[start : start + _FILMS_AT_ONCE]))[:, None] / 255
+        shown = films if seen is None else seen(films)
+        total += shown[:, 0].sum(dim=0, dtype=torch.float64).cpu().numpy()
+    return np.asarray(total / len(positions))
 
 
 def load_anchor(folder: Path) -> Tensor:

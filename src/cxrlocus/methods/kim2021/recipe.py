@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cxrlocus.functional.alignment import pose_affine, warp
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, telling, training_parts, validator
 from cxrlocus.methods.kim2021.config import (
@@ -21,6 +22,8 @@ from cxrlocus.methods.kim2021.config import (
     MASKS,
     RETRAIN,
     KimConfig,
+    in_round,
+    round_of,
     stage_config,
     stages_of,
 )
@@ -76,7 +79,7 @@ def train_kim(recipe: Recipe[KimConfig], until: str = "") -> None:
         anchor_films(of[ANCHOR], films[of[ANCHOR].batch_size].train, recipe.seed)
     for name in needed:
         one = replace(recipe, config=of[name], on_step=telling(recipe.on_step, name))
-        _STAGES[name](one, films[one.config.batch_size])
+        _STAGES[round_of(name)[0]](one, films[one.config.batch_size])
 
 
 def _check(config: KimConfig, findings: Findings) -> None:
@@ -101,7 +104,9 @@ def _classifier(recipe: Recipe[KimConfig], films: Films, stage: str, config: Kim
     if recipe.init is not None:
         net.features.load(recipe.init)
     if net.aligner is not None:
-        net.aligner.load_state_dict(load_aligner(recipe.folder, recipe.config).state_dict())
+        net.aligner.load_state_dict(
+            load_aligner(recipe.folder, recipe.config, recipe.config.anchor_rounds).state_dict()
+        )
     _fit(replace(recipe, config=config), stage, net, films)
 
 
@@ -122,23 +127,35 @@ def first_bias(target: NDArray[np.uint8], known: BoolArray, loss: str) -> Tensor
 
 
 def _anchor(recipe: Recipe[KimConfig], films: Films) -> None:
-    make_anchor(recipe, films.train)
+    config, device, before = recipe.config, recipe.fabric.device, recipe.config.anchor_rounds - 1
+    if not before:
+        make_anchor(recipe, films.train)
+        return
+    aligner = load_aligner(recipe.folder, config, before).to(device)
+
+    def aligned(images: Tensor) -> Tensor:
+        images = images.to(device)
+        return warp(images, pose_affine(aligner(images)), config.align_border)
+
+    make_anchor(recipe, films.train, aligned)
 
 
 def _align(recipe: Recipe[KimConfig], films: Films) -> None:
     config, device = recipe.config, recipe.fabric.device
     torch.manual_seed(recipe.seed)
-    aligner = build_aligner(config)
+    number = config.anchor_rounds
+    aligner = build_aligner(config) if number == 1 else load_aligner(recipe.folder, config, number - 1)
     base = _trained(recipe, BASE).to(device).eval().requires_grad_(False)
     if config.channels_last:
         # It is no part of what fit lays out, and each step goes through it and back.
         lay_channels_last(base)
-    anchor = load_anchor(recipe.folder / ANCHOR).to(device)
+    anchor = load_anchor(recipe.folder / in_round(ANCHOR, number)).to(device)
     objective = AlignmentObjective(aligner, anchor, StageFeatures(base.features), config)
-    _run(recipe, ALIGN, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
+    stage = in_round(ALIGN, number)
+    _run(recipe, stage, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
     if recipe.fabric.is_global_zero:
-        best = load_aligner(recipe.folder, config)
-        draw_aligned(recipe.folder / ALIGN / "aligned.png", best, config, anchor.cpu(), films.val)
+        best = load_aligner(recipe.folder, config, number)
+        draw_aligned(recipe.folder / stage / "aligned.png", best, config, anchor.cpu(), films.val)
     recipe.fabric.barrier()
 
 
@@ -150,7 +167,8 @@ def _masks(recipe: Recipe[KimConfig], films: Films) -> None:
     net = _trained(recipe, ALIGNED if recipe.config.align else BASE)
     make_masks(recipe, net, films.train)
     if recipe.fabric.is_global_zero:
-        draw_masks(recipe.folder / MASKS, recipe.folder / ANCHOR, recipe.index.findings)
+        anchor = recipe.folder / in_round(ANCHOR, recipe.config.anchor_rounds)
+        draw_masks(recipe.folder / MASKS, anchor, recipe.index.findings)
     recipe.fabric.barrier()
 
 
@@ -194,12 +212,12 @@ def _trained(recipe: Recipe[KimConfig], stage: str) -> KimNet:
     return net
 
 
-def load_aligner(folder: Path, config: KimConfig) -> AlignmentNet:
-    """The alignment network that a run folder holds, on the CPU in evaluation mode.
+def load_aligner(folder: Path, config: KimConfig, number: int = 1) -> AlignmentNet:
+    """The alignment network that a run folder holds of a round, on the CPU in evaluation mode.
 
     Raises:
         RunError: its weights are missing or damaged.
     """
     net = build_aligner(config)
-    load_weights(folder / ALIGN / "weights.safetensors", net)
+    load_weights(folder / in_round(ALIGN, number) / "weights.safetensors", net)
     return net.eval()
