@@ -153,7 +153,7 @@ def small_multiples(
             axes.set_title(finding.replace("_", " "))
             axes.set_ylim(-0.02, 1.02)
             axes.set_yticks([0, 0.5, 1])
-        figure.supxlabel(label, fontsize=9, color="#444")
+        figure.supxlabel(label, x=_middle(len(curves)), fontsize=9, color="#444")
     return _uri(figure)
 
 
@@ -210,7 +210,7 @@ def roc_figure(curves: Mapping[str, Sequence[Roc]]) -> str:
             axes.set_aspect("equal")
             axes.set_xticks([0, 0.5, 1])
             axes.set_yticks([0, 0.5, 1])
-        figure.supxlabel("false positive rate", fontsize=9, color="#444")
+        figure.supxlabel("false positive rate", x=_middle(len(drawn)), fontsize=9, color="#444")
         figure.supylabel("true positive rate", fontsize=9, color="#444")
         if len(labels) > 1:
             keys = [Line2D([], [], color=METHOD_COLOURS[k % len(METHOD_COLOURS)]) for k in range(len(labels))]
@@ -357,6 +357,11 @@ def _columns_for(names: Sequence[str]) -> int:
 
 def _across(panels: int) -> int:
     return 4 if panels <= 8 else 5
+
+
+def _middle(panels: int) -> float:
+    """Where the middle of the panels' first row is, a share of the figure's width."""
+    return min(panels, _across(panels)) / (2 * _across(panels))
 
 
 def _panels(figure: Figure, items: Mapping[str, Item]) -> Iterator[tuple[Axes, tuple[str, Item]]]:
