@@ -1,17 +1,19 @@
 """Whether alignment works, and what it costs.
 
-    python benchmarks/alignment.py --out DIR [--images 600] [--size 128] [--preset demo] [--set name=value ...]
+    python benchmarks/alignment.py --out DIR [--images 600] [--size 128] [--preset demo] [--variant alignment]
+        [--set name=value ...] [--measure ROOT]
     python benchmarks/alignment.py --out DIR --data ROOT [--size 512] [--preset cpu] [--init WEIGHTS]
     python benchmarks/alignment.py --cost [--backbone resnet50] [--size 512] [--batch 8]
 
-The first trains classifier and alignment on a phantom's training films, and prints how far its landmarks (lung apices,
-costophrenic angles, heart) are spread over the test films after alignment against before, each as the root of its
-variance over the size of the chest, so that zooming out gains nothing. Goal: at least halved. Beside it stand what is
-left when each film's true pose is undone, which is how patients differ, and what the five numbers that serve a film's
-landmarks best would leave. Then the same for films that are each seen in several poses, drawn at random: there the
-patient does not differ, and what is left is the alignment's own error. The second does the same without landmarks,
-for films in NIH's layout. Both draw the mean test film before and after, and print how sharp it is (variance of its
-Laplacian) and how much films differ from it. The third times prediction with alignment against the bare backbone.
+The first trains classifier and alignment on a phantom's training films, and prints how far its landmarks (lung
+apices, costophrenic angles, heart) are spread over the test films (or all films of another phantom) after alignment
+against before, each as the root of its variance over the size of the chest, so that zooming out gains nothing. Goal:
+at least halved. Beside it stand what is left when each film's true pose is undone, which is how patients differ, and
+what the five numbers that serve a film's landmarks best would leave. Then the same for films that are each seen in
+several poses, drawn at random: there the patient does not differ, and what is left is the alignment's own error. The
+second does the same without landmarks, for films in NIH's layout. Both draw the mean test film before and after, and
+print how sharp it is (variance of its Laplacian) and how much films differ from it. The third times prediction with
+alignment against the bare backbone.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--size", type=int)
     parser.add_argument("--preset", default="demo")
+    parser.add_argument("--variant", default="alignment")
+    parser.add_argument("--measure", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path)
@@ -88,7 +92,7 @@ def show(args: argparse.Namespace) -> None:
     options = dict(text.split("=", 1) for text in args.set)
     if args.size:
         options["size"] = str(args.size)
-    config = get_method("kim2021").configure(variant="alignment", preset=args.preset, options=options)
+    config = get_method("kim2021").configure(variant=args.variant, preset=args.preset, options=options)
     root = args.data or args.out / "films"
     if args.data is None:
         write_phantom(root, images=args.images, size=config.size, seed=args.seed)
@@ -104,7 +108,8 @@ def show(args: argparse.Namespace) -> None:
     train_kim(recipe, until=last)
     print(f"  trained in {time.perf_counter() - started:.0f} s")
     print("  " + (run / last / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    test = index.split("test")
+    root = args.measure or root
+    test = index.split("test") if args.measure is None else load_nih(root)
     aligner = load_aligner(run, config, config.anchor_rounds)
     films = open_films(test, size=config.size, fit=config.fit, folder=cache)
     here = np.flatnonzero(films.readable)

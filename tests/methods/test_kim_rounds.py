@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.alignment import pose_affine, warp
+from cxrlocus.methods import METHODS
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.classification import training_parts
 from cxrlocus.methods.kim2021 import KimConfig
+from cxrlocus.methods.kim2021.config import stage_config, stages_of
 from cxrlocus.methods.kim2021.localizer import load_kim
 from cxrlocus.methods.kim2021.passes import anchor_films, load_anchor
 from cxrlocus.methods.kim2021.recipe import load_aligner, train_kim
@@ -94,3 +96,14 @@ def test_it_begins_where_the_round_before_ended(
 def test_bad_counts_are_named(rounds: int) -> None:
     with pytest.raises(ConfigError, match=rf"anchor_rounds must be in 1 to 9; got {rounds}\."):
         KimConfig(anchor_rounds=rounds)
+
+
+def test_the_variant_with_rounds_has_their_stages_and_shares_what_comes_before_them() -> None:
+    sharp, plain = (METHODS["kim2021"].configure(variant=name, preset="cpu") for name in ("sharp", ""))
+    assert stages_of(sharp)[1:7] == ("anchor", "align", "anchor2", "align2", "anchor3", "align3")
+    assert stages_of(sharp)[7:] == stages_of(plain)[3:]
+    assert [stage_config(sharp, name) == stage_config(plain, name) for name in ("base", "anchor", "align")] == [
+        True,
+        True,
+        False,
+    ]

@@ -317,5 +317,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "pdm": {"masks": "drawn"},
     # Beyond the paper: masks without alignment, and the further epochs without masks (what they alone bring).
     "dm-unaligned": {"align": False},
+    # Beyond the paper, what brings landmarks closest: squares of the middle of the film, an anchor of aligned films.
+    "sharp": {"euclidean": "squared", "euclidean_margin": 0.125, "perceptual_weight": 0.0, "anchor_rounds": 3},
     "blank": {"masks": "blank"},
 }
