@@ -208,7 +208,7 @@ def test_the_baseline_has_no_mask() -> None:
         ({"tau": 1.0}, r"tau must be in \[0, 1\); got 1.0"),
         ({"alpha": -1.0}, "alpha must be at least 0; got -1.0"),
         ({"kernel": 2}, "kernel must be odd and positive; got 2"),
-        ({"size": 100}, "size must be a positive multiple of 32"),
+        ({"size": 100}, "size must be a multiple of 32"),
         ({"map_stride": 7}, "map_stride must be a divisor of size 512; got 7"),
         ({"samples": -1}, "samples must be at least 0"),
         ({"width": 0.0}, "width must be positive"),

@@ -206,7 +206,7 @@ def test_backbones_that_do_not_fit_are_refused(options: dict[str, object], messa
     ("options", "message"),
     [
         ({"size": 96}, "size, resolution and lowest must each be a power of two times the next"),
-        ({"size": 16, "resolution": 16}, "size must be in 32 to 4096"),
+        ({"size": 16, "resolution": 16}, "size must be a multiple of 32 pixels from 32 to 4096"),
         ({"pool_on": "feature"}, "pool_on must be probability or logit"),
         ({"pool": "pcam"}, "pool pcam is not defined on pool_on=probability. Set pool_on=logit"),
         ({"r0": -1.0}, "r0 must be at least 0"),
