@@ -110,7 +110,7 @@ def show(args: argparse.Namespace) -> None:
     print("  " + (run / last / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     root = args.measure or root
     test = index.split("test") if args.measure is None else load_nih(root)
-    aligner = load_aligner(run, config, config.anchor_rounds)
+    aligner = load_aligner(run, config)
     films = open_films(test, size=config.size, fit=config.fit, folder=cache)
     here = np.flatnonzero(films.readable)
     affines = [poses(aligner, films.pixels(some)) for some in np.array_split(here, -(-len(here) // 32))]

@@ -111,6 +111,12 @@ class Ranking:
         """The weight of things with a score and a patient (n,) that score at least each of V descending cuts: (R, V).
 
         Counted by patient first, then weighed: a thousand weightings cost one product of matrices.
+
+        Example:
+            >>> Ranking(np.array([0.9]), np.array([0]), np.array([[1.0, 2.0]])).taken(
+            ...     np.array([0.9, 0.5]), np.array([0, 1]), np.array([0.8, 0.4])
+            ... ).tolist()
+            [[1.0, 3.0]]
         """
         place = np.searchsorted(-cuts, -score, side="left")
         counts = np.zeros((self.draws.shape[1], len(cuts)))

@@ -104,9 +104,7 @@ def _classifier(recipe: Recipe[KimConfig], films: Films, stage: str, config: Kim
     if recipe.init is not None:
         net.features.load(recipe.init)
     if net.aligner is not None:
-        net.aligner.load_state_dict(
-            load_aligner(recipe.folder, recipe.config, recipe.config.anchor_rounds).state_dict()
-        )
+        net.aligner.load_state_dict(load_aligner(recipe.folder, recipe.config).state_dict())
     _fit(replace(recipe, config=config), stage, net, films)
 
 
@@ -154,7 +152,7 @@ def _align(recipe: Recipe[KimConfig], films: Films) -> None:
     stage = in_round(ALIGN, number)
     _run(recipe, stage, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
     if recipe.fabric.is_global_zero:
-        best = load_aligner(recipe.folder, config, number)
+        best = load_aligner(recipe.folder, config)
         draw_aligned(recipe.folder / stage / "aligned.png", best, config, anchor.cpu(), films.val)
     recipe.fabric.barrier()
 
@@ -212,12 +210,12 @@ def _trained(recipe: Recipe[KimConfig], stage: str) -> KimNet:
     return net
 
 
-def load_aligner(folder: Path, config: KimConfig, number: int = 1) -> AlignmentNet:
-    """The alignment network that a run folder holds of a round, on the CPU in evaluation mode.
+def load_aligner(folder: Path, config: KimConfig, number: int | None = None) -> AlignmentNet:
+    """The alignment network that a run folder holds of a round, the last by default, on the CPU in evaluation mode.
 
     Raises:
         RunError: its weights are missing or damaged.
     """
     net = build_aligner(config)
-    load_weights(folder / in_round(ALIGN, number) / "weights.safetensors", net)
+    load_weights(folder / in_round(ALIGN, number or config.anchor_rounds) / "weights.safetensors", net)
     return net.eval()
