@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxrlocus.regions.boxes import area, clip, iobb, iou, paired_iobb, paired_iou, xywh_to_xyxy, xyxy_to_xywh
+from cxrlocus.regions.boxes import area, clip, iobb, iou, paired_iobb, paired_iou
 
 A = [[0, 0, 10, 10], [20, 20, 30, 40]]
 B = [[5, 5, 15, 15], [0, 0, 10, 5], [22, 25, 26, 30]]
@@ -80,11 +80,6 @@ def test_iou_of_huge_and_of_minute_boxes_is_finite():
     assert iou(minute, minute).tolist() == [[1.0]]
 
 
-@given(some_boxes())
-def test_xywh_there_and_back(a):
-    np.testing.assert_array_equal(xywh_to_xyxy(xyxy_to_xywh(a)), a)
-
-
 def test_clip_cuts_and_empties():
     cut = clip([[-10, -10, 5, 5], [90, 90, 120, 130], [200, 0, 210, 10]], (100, 110))
     assert cut.tolist() == [[0, 0, 5, 5], [90, 90, 100, 110], [100, 0, 100, 10]]
@@ -95,7 +90,6 @@ def test_clip_cuts_and_empties():
 def test_no_boxes_are_no_boxes():
     assert iou([], B).shape == (0, 3)
     assert iobb(A, np.zeros((0, 4))).shape == (2, 0)
-    assert xywh_to_xyxy([]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("function", [iou, iobb, paired_iou, paired_iobb])
@@ -122,8 +116,6 @@ def test_bad_boxes_are_refused_by_name(function, bad, first):
 def test_bad_shapes_are_refused(bad):
     with pytest.raises(ValueError, match=r"must be \(n, 4\)"):
         iou(bad, B)
-    with pytest.raises(ValueError, match=r"must be \(n, 4\)"):
-        xywh_to_xyxy(bad)
 
 
 def test_pairs_must_be_as_many():

@@ -179,6 +179,16 @@ def checked_box(
     return inside, ""
 
 
+def xywh(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+    """Corners of a box as lists of boxes have them: left, top, width and height.
+
+    Example:
+        >>> xywh(10.0, 20.0, 40.0, 60.0)
+        (10.0, 20.0, 30.0, 40.0)
+    """
+    return x1, y1, x2 - x1, y2 - y1
+
+
 def check_root(root: Path) -> None:
     """Raise a DataError where ``root`` is not a folder that can be looked into."""
     try:

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from cxrlocus import __version__
 from cxrlocus.data.nih import BOX_HEADER, BOX_WORDS
+from cxrlocus.data.tables import xywh
 from cxrlocus.files import writing_whole
 from cxrlocus.harvest.journal import Box, Journal
 from cxrlocus.types import Findings
@@ -56,7 +57,7 @@ def write_csv(path: Path, journal: Journal) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow((*Box._fields, "x", "y", "w", "h"))
-        rows.writerows((*box, *_xywh(box)) for box in _boxes(journal))
+        rows.writerows((*box, *xywh(*box.corners)) for box in _boxes(journal))
 
 
 def write_nih(path: Path, journal: Journal) -> None:
@@ -65,7 +66,7 @@ def write_nih(path: Path, journal: Journal) -> None:
         file.write(BOX_HEADER + "\n")
         rows = csv.writer(file, lineterminator="\n")
         best = (box for box in _boxes(journal) if box.rank == 1)
-        rows.writerows((box.image, BOX_WORDS.get(box.finding, box.finding), *_xywh(box)) for box in best)
+        rows.writerows((box.image, BOX_WORDS.get(box.finding, box.finding), *xywh(*box.corners)) for box in best)
 
 
 def write_coco(path: Path, journal: Journal, findings: Findings) -> None:
@@ -110,10 +111,6 @@ def _groups(boxes: Iterator[Box], size: int) -> Iterator[list[Box]]:
         yield group
 
 
-def _xywh(box: Box) -> tuple[float, float, float, float]:
-    return box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1
-
-
 def _list(file: TextIO, name: str, items: Iterator[dict[str, Any]], *, last: bool = False) -> None:
     file.write(f'"{name}": [')
     for number, item in enumerate(items):
@@ -134,13 +131,13 @@ def _coco_annotations(journal: Journal, category: dict[str, int]) -> Iterator[di
         films += len(shard.films)
         for box in shard.boxes:
             number += 1
-            xywh = _xywh(box)
+            size = xywh(*box.corners)
             yield {
                 "id": number,
                 "image_id": image[box.image],
                 "category_id": category[box.finding],
-                "bbox": xywh,
-                "area": xywh[2] * xywh[3],
+                "bbox": size,
+                "area": size[2] * size[3],
                 "score": box.score,
                 "iscrowd": 0,
             }

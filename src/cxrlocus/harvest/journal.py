@@ -41,6 +41,11 @@ class Box(NamedTuple):
     step: int
     prob: float
 
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2."""
+        return self.x1, self.y1, self.x2, self.y2
+
 
 class Film(NamedTuple):
     """A film that was looked at: its name, and width and height of the original in pixels."""

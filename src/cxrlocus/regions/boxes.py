@@ -47,39 +47,6 @@ def area(boxes: ArrayLike) -> FloatArray:
     return np.asarray((checked[:, 2] - checked[:, 0]) * (checked[:, 3] - checked[:, 1]))
 
 
-def xywh_to_xyxy(boxes: ArrayLike) -> FloatArray:
-    """Boxes (n, 4) as left, top, width, height (NIH's lists) to ``xyxy``.
-
-    Raises:
-        ValueError: not (n, 4), or a width or height that is not positive.
-
-    Example:
-        >>> xywh_to_xyxy([[10, 20, 2, 3]]).tolist()
-        [[10.0, 20.0, 12.0, 23.0]]
-    """
-    given = np.asarray(boxes, dtype=np.float64)
-    if given.size == 0:
-        return given.reshape(0, 4)
-    if given.ndim != 2 or given.shape[1] != 4:
-        raise ValueError(f"boxes must be (n, 4) xywh; got shape {given.shape}. Stack one box a row.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return as_boxes(np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1))
-
-
-def xyxy_to_xywh(boxes: ArrayLike) -> FloatArray:
-    """Boxes (n, 4) ``xyxy`` to left, top, width, height.
-
-    Raises:
-        ValueError: a box is empty or not finite.
-
-    Example:
-        >>> xyxy_to_xywh([[10, 20, 12, 23]]).tolist()
-        [[10.0, 20.0, 2.0, 3.0]]
-    """
-    checked = as_boxes(boxes)
-    return np.concatenate([checked[:, :2], checked[:, 2:] - checked[:, :2]], axis=1)
-
-
 def clip(boxes: ArrayLike, size: tuple[float, float]) -> FloatArray:
     """Boxes (n, 4) cut to a film of ``size`` = (width, height) pixels.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cxrlocus.data.phantom.film import Film, generate_film
 from cxrlocus.data.phantom.parameters import Parameters
+from cxrlocus.data.tables import xywh
 from cxrlocus.errors import DataError
 from cxrlocus.types import BOXED8
 
@@ -73,7 +74,7 @@ def flips(seed: int, number: int, label_noise: float) -> tuple[str, ...]:
 def describe(film: Film, flipped: tuple[str, ...]) -> Row:
     """A film's row: labels after the flips, boxes (x, y, w, h) of findings both true and labelled, and the truth."""
     labels = [f for f in BOXED8 if (f in film.findings) != (f in flipped)]
-    boxes = {f: _xywh(film.boxes[f]) for f in film.findings if f in labels}
+    boxes = {f: xywh(*film.boxes[f]) for f in film.findings if f in labels}
     points = {f"{n}_{axis}": round(v, 2) for n, p in film.landmarks.items() for axis, v in zip("xy", p, strict=True)}
     shown = [x for x in film.lesions if x.finding in film.masks]
     truth = {
@@ -96,11 +97,6 @@ def describe(film: Film, flipped: tuple[str, ...]) -> Row:
         "age": film.anatomy.age, "sex": "F" if film.anatomy.female else "M", "view": film.view,
         "labels": labels, "boxes": boxes, "truth": truth,
     }  # fmt: skip
-
-
-def _xywh(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = box
-    return x0, y0, x1 - x0, y1 - y0
 
 
 def _save(path: Path, pixels: NDArray[np.uint8], options: list[int]) -> None:
