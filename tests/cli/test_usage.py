@@ -98,6 +98,8 @@ WRONG = {
     "data phantom {films} --images 61 --size 64": "holds another phantom (images",
     "data phantom {run}": "must be empty or absent, holds other files",
     "data phantom {new} --images 0": "images must be at least 1; got 0",
+    "data phantom {new} --normal-share 1.5": "normal_share must lie in [0, 1]; got 1.5",
+    "data phantom {new} --extra-finding -1": "extra_finding must lie in [0, 1]; got -1",
     "data phantom {new} --size 8": "size must lie in [64, 4096] pixels; got 8",
     "data phantom {new} --test-fraction nan": "test_fraction must lie in [0, 1]; got nan",
     "data check {missing}": "no such folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cxrlocus.cli.common import check_folder_to_write, progress_bar, say
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weight", action="append", default=[], metavar="FINDING=W",
         help="how often a finding is drawn, beside 1 for each other; may be repeated",
     )  # fmt: skip
+    phantom.add_argument(
+        "--normal-share", type=float, metavar="P", help="share of the films without a finding (default .47)"
+    )  # fmt: skip
+    phantom.add_argument(
+        "--extra-finding", type=float, metavar="P",
+        help="probability of a second finding where there is one, and of a third where there are two (default .36)",
+    )  # fmt: skip
     phantom.add_argument("--workers", type=int, help="processes (default: one a core)")
     check = actions.add_parser("check", help="index, verify, count and hash a data set", allow_abbrev=False)
     check.add_argument("root", type=Path, metavar="ROOT")
@@ -59,6 +67,8 @@ def _phantom(args: argparse.Namespace) -> int:
     from cxrlocus.data.phantom import Parameters, write_phantom
 
     weights = {**Parameters().weights, **_weights(args.weight)}
+    shares = {"normal_share": args.normal_share, "extra_finding": args.extra_finding}
+    given = {name: share for name, share in shares.items() if share is not None}
     with progress_bar("phantom films") as bar:
         write_phantom(
             args.root,
@@ -68,7 +78,7 @@ def _phantom(args: argparse.Namespace) -> int:
             test_fraction=args.test_fraction,
             label_noise=args.label_noise,
             workers=args.workers,
-            parameters=Parameters(weights=weights),
+            parameters=replace(Parameters(weights=weights), **given),
             progress=lambda done: bar(done, args.images),
         )
     say(f"written: {args.root}")
