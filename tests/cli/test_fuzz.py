@@ -16,9 +16,7 @@ from cxrlocus.data import open_index
 
 pytest_plugins = ("trained",)
 
-SHORT = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SHORT = settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 VALUES = (
     st.none()
@@ -138,7 +136,7 @@ def test_junk_anywhere_in_a_data_set(
         (own / file).write_bytes(whole)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     verb=st.sampled_from(["data", "train", "predict", "evaluate", "report", "study", "harvest"]),
     words=st.lists(

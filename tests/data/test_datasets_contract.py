@@ -259,7 +259,7 @@ def test_auto_refuses_to_guess(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_garbage_never_gives_a_foreign_error(data: st.DataObject) -> None:
     """A file of garbage, or one with garbage in its middle: an index, or one line that names the file."""
     name = data.draw(st.sampled_from(sorted(DATASETS)))
@@ -282,7 +282,7 @@ def test_garbage_never_gives_a_foreign_error(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_is_lost_unlisted(data: st.DataObject) -> None:
     """Every label row is a film or listed, every file is a film or listed, every box is in the index or listed."""
     name = data.draw(st.sampled_from(sorted(DATASETS)))

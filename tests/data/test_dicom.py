@@ -264,7 +264,7 @@ def test_empty_window_elements_count_as_none() -> None:
     assert np.array_equal(read(make(VALUES, WindowCenter=None, WindowWidth=None)), read(make(VALUES)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.integers(0, 200), implicit=st.booleans())
 def test_damaged_files_give_a_film_or_an_image_error(at: int, byte: int, cut: int, implicit: bool) -> None:
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian

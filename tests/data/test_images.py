@@ -179,7 +179,7 @@ def read_square(data: bytes, size: int) -> np.ndarray:
     return to_square(decode_film(data, Path("film.png")), size)[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cut=st.integers(0, 400), at=st.integers(0, 400), byte=st.integers(0, 255), kind=st.sampled_from(["PNG", "JPEG"]))
 def test_damaged_files_give_a_film_or_an_image_error(cut: int, at: int, byte: int, kind: str) -> None:
     buffer = io.BytesIO()
@@ -235,7 +235,7 @@ def test_letterbox_and_stretch_agree_on_square_films() -> None:
     assert np.array_equal(frame_a.matrix, frame_b.matrix)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(w=st.integers(1, 300), h=st.integers(1, 300), size=st.integers(1, 64), fit=st.sampled_from(FITS))
 def test_convention_the_frame_maps_content_corners_to_file_corners(w: int, h: int, size: int, fit: str) -> None:
     x, y, cw, ch = content_box(w, h, size, fit)

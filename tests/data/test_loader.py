@@ -98,7 +98,7 @@ def test_augmentation_differs_between_epochs_steps_and_ranks(data: tuple[Index, 
     assert len(set(values)) == len(places)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batch_size=st.integers(1, 30), world=st.integers(1, 6), drop_last=st.booleans(), epoch=st.integers(0, 3))
 def test_every_rank_takes_equal_steps_of_equal_size_and_together_they_see_all(
     data: tuple[Index, Films], batch_size: int, world: int, drop_last: bool, epoch: int

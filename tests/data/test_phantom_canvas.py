@@ -16,7 +16,7 @@ CLEAN = Exposure(photons=1e9, scatter=0.0, blur=0.0, centre=0.4, slope=1.0, coll
 poses = st.builds(Pose, st.floats(-15, 15), st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(0.8, 1.2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pose=poses, column=st.integers(0, 63), row=st.integers(0, 63))
 def test_a_pixel_and_its_body_point_are_inverse(pose: Pose, column: int, row: int) -> None:
     view = View(pose, 64)

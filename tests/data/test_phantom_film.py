@@ -177,7 +177,7 @@ def test_chest_tubes_go_with_pneumothorax() -> None:
     assert draw_devices(np.random.default_rng(0), ("Pneumothorax",), 0, True, 0.0).tubes == ()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(-5, -1) | st.integers(0, 3), number=st.integers(-3, 2), size=st.integers(-10, 63) | st.just(4097)
 )
@@ -186,7 +186,7 @@ def test_bad_arguments_are_refused(seed: int, number: int, size: int) -> None:
         generate_film(seed, number, size)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(low=st.floats(-1, 0), high=st.floats(-1, 2), share=st.floats(1.01, 9) | st.floats(-9, -0.01))
 def test_bad_parameters_are_refused(low: float, high: float, share: float) -> None:
     with pytest.raises(ConfigError, match="nodule"):

@@ -256,7 +256,7 @@ OWNERS = st.lists(st.integers(0, 12).map(str), min_size=3, max_size=60).filter(l
 
 
 @given(OWNERS, st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_split_is_whole_disjoint_by_patient_and_near_80_10_10(patients: list[str], seed: int) -> None:
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         write_rsna_split(write_labels(Path(first), patients), seed=seed)

@@ -137,7 +137,7 @@ def test_border_repeats_the_edge_and_zeros_does_not() -> None:
     assert augment(white, seeded(), Augmentation(**far, border="border"))[0].min() > 0.999
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), rotation=st.floats(0, 180), shift=st.floats(0, 1), zoom=st.floats(0, 1))
 def test_images_stay_in_range_and_affines_invertible(seed: int, rotation: float, shift: float, zoom: float) -> None:
     config = Augmentation(rotation, shift, zoom, brightness=1, contrast=1, gamma=1, flip=0.5)

@@ -212,7 +212,7 @@ def test_the_loss_leads_back_to_the_pose_that_a_film_was_taken_in() -> None:
     torch.testing.assert_close(pose.detach(), taken, rtol=0, atol=0.01)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=st.lists(st.integers(0, 6), min_size=0, max_size=4))
 def test_other_shapes_are_refused(shape: list[int]) -> None:
     given = torch.zeros(shape)

@@ -34,7 +34,7 @@ def test_reference_values() -> None:
     assert layer_cam(activations, gradients).flatten().tolist() == pytest.approx([6.5, 0.0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_grad_cam_of_average_pool_and_linear_head_is_the_positive_cam_over_its_cells(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)

@@ -41,7 +41,7 @@ def test_level_and_height_of_a_map_do_not_count_and_a_constant_one_says_nothing(
     assert (place_maps(torch.full((1, 2, 3, 3), 7.0), mirrored) == 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_a_streamed_mean_is_the_mean_of_the_chosen_maps_however_they_come(sizes: list[int], seed: int) -> None:
     total = sum(sizes)
@@ -103,7 +103,7 @@ def test_gradients_are_those_of_differences() -> None:
     assert torch.autograd.gradcheck(lambda e: attend(e, masks), evidence)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=st.lists(st.integers(0, 3), min_size=0, max_size=4))
 def test_other_shapes_are_refused(shape: list[int]) -> None:
     given = torch.zeros(shape)

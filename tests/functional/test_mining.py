@@ -55,7 +55,7 @@ def plain_erase(
     return np.asarray(open_cells & (labels != labels[peak]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -80,7 +80,7 @@ def test_steps_are_those_of_scipys_labels_map_by_map(
                 assert np.array_equal(mined.open[t + 1, n, c].numpy(), open_cells)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.3, 0.8), connectivity=st.sampled_from([4, 8]))
 def test_a_flood_is_the_labels_that_hold_a_seed(seed: int, share: float, connectivity: int) -> None:
     draw = np.random.default_rng(seed)

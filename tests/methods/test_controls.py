@@ -139,7 +139,7 @@ def test_the_oracle_box_is_the_truth_where_the_truth_lies_on_the_grid() -> None:
             assert found.of(i, FINDINGS.index(box.finding)).tolist() == [list(box.xyxy)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 780), min_size=4, max_size=4))
 def test_the_oracle_box_is_the_best_of_all_boxes_of_the_grid(corners: list[float]) -> None:
     x0, x1 = sorted(corners[:2])

@@ -53,7 +53,7 @@ def area_in_loops(score, hit, unit, truth_unit, weight):
 
 
 @given(SEED, st.sampled_from([0.1, 0.3, 0.5]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reference_froc_in_plain_loops_with_patients_repeated(seed, threshold):
     score, unit, truth_unit, box, truth, overlap, draws, films = world(seed)
     false = np.ones(len(score), dtype=bool)
@@ -65,7 +65,7 @@ def test_reference_froc_in_plain_loops_with_patients_repeated(seed, threshold):
 
 
 @given(SEED, st.sampled_from([0.1, 0.3, 0.5]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reference_average_precision_in_plain_loops_with_patients_repeated(seed, threshold):
     score, unit, truth_unit, box, truth, overlap, draws, _ = world(seed)
     hit = greedy_hits(score, box, truth, overlap, threshold)
@@ -95,7 +95,7 @@ def test_greedy_hits_by_hand():
 
 
 @given(SEED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_one_hit_a_true_box_and_one_a_box(seed):
     score, _, _, box, truth, overlap, _, _ = world(seed)
     hit = greedy_hits(score, box, truth, overlap, 0.2)
@@ -107,7 +107,7 @@ def test_one_hit_a_true_box_and_one_a_box(seed):
 
 
 @given(SEED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_invariance_only_the_order_of_scores_matters_and_not_that_of_rows(seed):
     score, unit, truth_unit, box, truth, overlap, draws, films = world(seed)
     # No two scores alike: among equals the order of rows decides who is matched.

@@ -41,7 +41,7 @@ def test_predictions_come_back(tmp_path: Path, kind: str) -> None:
     ]  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
 def test_predictions_of_any_number_come_back(
     tmp_path_factory: pytest.TempPathFactory, n: int, c: int, seed: int

@@ -22,7 +22,7 @@ def read(tmp_path, text, index=INDEX):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_there_and_back(tmp_path_factory, seed, k):
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, 900, (k, 2)), rng.uniform(0.1, 100, (k, 2))
@@ -108,7 +108,7 @@ def test_a_wrong_list_is_refused_with_file_line_and_value(tmp_path, text, messag
 
 
 @given(text=st.text(alphabet='a.png,Mass0123456789-e"\n\r\t \0', max_size=60))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_text_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("boxes") / "boxes.csv"
     path.write_bytes((HEADER + text).encode())

@@ -83,7 +83,7 @@ def means(cells):
 
 
 @given(seed=SEED, films=st.integers(1, 25), scores=st.integers(1, 40), bounds=st.sampled_from(["wang", "printed"]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_brute_force_second_reading_agrees(seed, films, scores, bounds):
     index, boxes = random_world(seed, films=films, most=5)
     boxes = replace(boxes, score=np.random.default_rng(seed).integers(0, scores, len(boxes)).astype(float))
@@ -153,7 +153,7 @@ def test_false_positives_are_a_film_and_accuracy_is_a_box():
 
 
 @given(seed=SEED)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_predictions_does_not_matter(seed):
     index, boxes = random_world(seed)
     boxes = replace(boxes, score=np.random.default_rng(seed).random(len(boxes)))
@@ -165,7 +165,7 @@ def test_the_order_of_predictions_does_not_matter(seed):
 
 
 @given(seed=SEED)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_bound_costs_hits_and_saves_false_boxes(seed):
     index, boxes = random_world(seed, films=15, most=5)
     got = by_cell(measure(boxes, index), "accuracy_iou", "afp")
@@ -177,7 +177,7 @@ def test_the_bound_costs_hits_and_saves_false_boxes(seed):
 
 
 @given(seed=SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_maps_are_boxed_at_three_heights_and_ranked_by_the_mean_heat_in_the_box(seed):
     p, index = mask_world(seed)
     assert SeveralThresholds().levels == FIXED
@@ -246,7 +246,7 @@ def test_heights_are_chosen_on_other_patients_or_on_the_measured_boxes():
 
 
 @given(seed=SEED)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_no_fixed_heights_hit_more_than_the_oracles(seed):
     p, index = mask_world(seed)
     cells = [by_cell(measure(p, index, policy), "accuracy_iou") for policy in ("fixed", "oracle")]

@@ -69,7 +69,7 @@ def second_reading(p, index):
 
 
 @given(seed=SEED, films=st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_second_reading_of_the_paper_agrees(seed, films):
     p, index = mask_world(seed, films=films)
     assert value_of(measure(p, index)) == pytest.approx(second_reading(p, index), abs=1e-9, nan_ok=True)
@@ -148,7 +148,7 @@ def test_convention_a_probability_of_one_half_is_not_positive():
 
 
 @given(seed=SEED, policy=st.sampled_from(["fixed", "validation", "oracle"]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_invariance_to_the_order_of_films_and_findings(seed, policy):
     p, index = mask_world(seed, films=12, patients=20)
     order = np.random.default_rng(seed).permutation(12).tolist()

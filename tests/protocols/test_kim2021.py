@@ -64,7 +64,7 @@ def second_reading(detections, index, best_only):
 
 
 @given(seed=SEED)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_second_reading_of_given_boxes_agrees(seed):
     index, boxes = random_world(seed)
     # Few distinct scores, so that the best box is often a tie: the first of them.
@@ -75,7 +75,7 @@ def test_a_second_reading_of_given_boxes_agrees(seed):
 
 
 @given(seed=SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_maps_are_boxed_by_the_rules_that_the_protocol_names(seed):
     p, index = mask_world(seed)
     rows = measure(p, index, share=0.4)
@@ -85,7 +85,7 @@ def test_maps_are_boxed_by_the_rules_that_the_protocol_names(seed):
 
 
 @given(seed=SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_all_given_boxes_are_wangs_accuracy(seed):
     index, boxes = random_world(seed)
     theirs = wang2017(boxes, index, label=LABEL, resamples=0)

@@ -62,7 +62,7 @@ def test_each_criterion_prefers_what_it_says():
 
 
 @given(seed=SEED, kind=st.sampled_from(MAP_KINDS), policy=st.sampled_from(["fixed", "validation"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_oracle_is_a_bound_of_the_fixed_level_and_measures_the_same_films(seed, kind, policy):
     p, index = mask_world(seed, kind=kind, patients=20)
     best, other = (at(index, p, replace(SMALL, policy=k)) for k in ("oracle", policy))
@@ -222,7 +222,7 @@ def test_boxes_without_sizes_and_strange_films_are_refused():
     policy=st.sampled_from(["fixed", "validation", "oracle"]),
     scale=st.sampled_from([None, "absolute", "relative"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_mask_that_is_drawn_is_the_one_that_was_measured(seed, kind, policy, scale):
     p, index = mask_world(seed, kind=kind, patients=20)
     m = at(index, p, replace(SMALL, policy=policy, scale=scale))

@@ -72,7 +72,7 @@ def taus_chosen(every, index, policy):
 
 
 @given(SEED, st.sampled_from(["fixed", "validation", "oracle"]))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_a_second_reading_of_maxboxacc_agrees(seed, policy):
     p, index = mask_world(seed, films=6, patients=3)
     if sum(bool(r.boxes) for r in index.records) < 4 or len({r.patient for r in index.records if r.boxes}) < 2:
@@ -98,7 +98,7 @@ def test_a_second_reading_of_maxboxacc_agrees(seed, policy):
 
 
 @given(SEED)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_a_second_reading_of_pxap_and_of_the_pointing_game(seed):
     p, index = mask_world(seed)
     rows = measure(p, index)
@@ -191,7 +191,7 @@ def test_the_best_tau_of_other_patients_is_found_and_told():
 
 
 @given(SEED, st.floats(0.1, 10), st.floats(-5, 5))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_invariance_the_unit_of_each_map_matters_to_nothing_but_to_ranking(seed, scale, shift):
     p, index = mask_world(seed, kind="logit")
     names = ("maxboxacc", "maxboxacc_v2", "pxap", "pointing", "nothing_found")

@@ -71,7 +71,7 @@ def ranked_in_loops(boxes, index, finding, threshold):
 
 
 @given(SEED)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_second_reading_of_froc_and_average_precision(seed):
     index, boxes = random_world(seed, films=10)
     score = np.random.default_rng(seed).permutation(len(boxes)) // 2 / 10

@@ -99,7 +99,7 @@ def test_validation_takes_the_other_halfs_best_height() -> None:
     assert note.startswith("heights from the boxes of the other half of the patients: Mass 0.")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.integers(0, 1))
 def test_a_halfs_own_boxes_never_move_its_boxes(seed: int, half: int) -> None:
     predictions, index = world(10, seed)
@@ -121,7 +121,7 @@ def test_the_other_halfs_boxes_do_move_them() -> None:
     assert any(rows(before, i) != rows(after, i) for i in np.flatnonzero(fold == 1))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_oracle_hits_at_least_what_validation_hits(seed: int) -> None:
     predictions, index = world(8, seed)

@@ -32,7 +32,7 @@ def comparable(result: Result) -> list[object]:
     return ["NaN" if isinstance(v, float) and math.isnan(v) else v for v in asdict(result).values()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(results, max_size=4))
 def test_results_come_back(tmp_path_factory: pytest.TempPathFactory, some: list[Result]) -> None:
     path = tmp_path_factory.mktemp("results") / "r.json"

@@ -33,7 +33,7 @@ SEED = st.integers(0, 10**6)
 
 
 @given(seed=SEED, most=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_second_reading_of_the_paper_agrees(seed, most):
     index, detections = random_world(seed, most=most)
     got = {(r.quantity, r.finding, r.threshold): r.value for r in measure(detections, index)}
@@ -141,7 +141,7 @@ def test_each_of_several_true_boxes_counts_and_is_hit_once():
 
 
 @given(seed=SEED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_monotone_in_the_threshold_and_bounded(seed):
     index, detections = random_world(seed)
     rows = measure(detections, index, resamples=10)
@@ -155,7 +155,7 @@ def test_monotone_in_the_threshold_and_bounded(seed):
 
 
 @given(seed=SEED)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_invariance_order_of_boxes_and_films_and_common_scale(seed):
     index, detections = random_world(seed)
     rng = np.random.default_rng(seed)

@@ -52,7 +52,7 @@ def dice_of(p, index):
 
 
 @given(seed=SEED, films=st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_second_reading_of_dice_agrees(seed, films):
     p, index = mask_world(seed, films=films)
     got, each = by_cell(measure(p, index), "dice"), dice_of(p, index)
@@ -64,7 +64,7 @@ def test_a_second_reading_of_dice_agrees(seed, films):
 
 
 @given(seed=SEED, parts=st.sampled_from(["each", "peak", "extent"]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_boxes_at_every_tau_are_wangs_iobb_of_the_cut_map(seed, parts):
     p, index = mask_world(seed)
     got = by_cell(measure(p, index, options=replace(OWN, parts=parts)), "accuracy_iobb")

@@ -21,7 +21,7 @@ def expected(mask, values, connectivity):
 
 
 @given(st.integers(0, 10**6), st.floats(0.02, 0.98), st.sampled_from([4, 8]), st.integers(1, 24), st.integers(1, 24))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_reference_scipy(seed, share, connectivity, h, w):
     rng = np.random.default_rng(seed)
     mask, values = rng.random((h, w)) < share, rng.normal(size=(h, w)).astype(np.float32)
@@ -34,7 +34,7 @@ def test_reference_scipy(seed, share, connectivity, h, w):
 
 
 @given(st.integers(0, 10**6), st.floats(0.2, 0.8), st.sampled_from([4, 8]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_component_at_a_cell_is_a_flood_fill_from_it(seed, share, connectivity):
     rng = np.random.default_rng(seed)
     mask, values = rng.random((12, 15)) < share, rng.normal(size=(12, 15)).astype(np.float32)

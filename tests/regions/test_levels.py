@@ -32,7 +32,7 @@ def by_scipy(grid, levels):
 
 
 @given(SEED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_reference_scipys_components_and_filled_areas(seed):
     grid, levels = grid_of(seed), [0.0, 0.25, 0.5, 0.75, 0.95]
     found = boxes_above(grid, levels)
@@ -41,7 +41,7 @@ def test_reference_scipys_components_and_filled_areas(seed):
 
 
 @given(SEED, st.sampled_from([0.1, 0.35, 0.6, 0.8]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_boxes_are_those_of_the_rule_of_fixed_thresholds(seed, share):
     grid = grid_of(seed, 12, 12)
     film = np.array([[12.0, 0, 0], [0, 12.0, 0]])
@@ -72,7 +72,7 @@ def test_a_component_within_a_hole_is_one_and_the_ring_counts_its_hole():
 
 
 @given(SEED)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_invariance_a_mirrored_map_has_mirrored_boxes(seed):
     grid, levels = grid_of(seed), [0.2, 0.6]
     found, mirrored = boxes_above(grid, levels), boxes_above(np.ascontiguousarray(grid[:, ::-1]), levels)

@@ -23,7 +23,7 @@ def blob(x, y, radius, grid=32):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([(16, 16), (7, 7), (12, 20)]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_reference_wang_rule_by_scipy(seed, grid):
     values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=grid), 1.0)
     raster, _ = to_film(values, FILM, SIZE, 128)
@@ -106,7 +106,7 @@ def test_limit_a_map_that_is_mostly_zero_does_not_box_the_film(rule):
 
 @rules
 @given(seed=st.integers(0, 10**6), power=st.integers(-6, 6), offset=st.floats(-5, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_invariance_boxes_do_not_depend_on_scale_and_offset(rule, seed, power, offset):
     values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(16, 16)), 1.5) * 10
     plain, moved = rule(values, FILM, SIZE), rule((values + offset) * 2.0**power, FILM, SIZE)
@@ -117,7 +117,7 @@ def test_invariance_boxes_do_not_depend_on_scale_and_offset(rule, seed, power, o
 
 @rules
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_invariance_a_mirrored_map_in_a_mirrored_frame_has_the_same_boxes(rule, seed):
     values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(16, 16)), 1.5)
     flip = Frame(FILM).then_crop(1.0, 0.0, 0.0, 1.0).matrix
@@ -127,7 +127,7 @@ def test_invariance_a_mirrored_map_in_a_mirrored_frame_has_the_same_boxes(rule, 
 
 @rules
 @given(seed=st.integers(0, 10**6), width=st.integers(1, 3000), height=st.integers(1, 3000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_boxes_have_area_lie_on_the_film_and_stand_best_first(rule, seed, width, height):
     rng = np.random.default_rng(seed)
     turn = np.diag([width, height]) @ (np.eye(2) + rng.normal(size=(2, 2)) * 0.2)
@@ -178,7 +178,7 @@ def test_min_area_leaves_small_regions_out():
 
 @rules
 @given(st.sampled_from([np.nan, np.inf, -np.inf]))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_a_map_with_holes_is_refused(rule, broken):
     values = blob(0.5, 0.5, 0.1)
     values[3, 3] = broken

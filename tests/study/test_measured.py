@@ -49,7 +49,7 @@ def without_threshold(values: dict) -> dict:
 
 
 @given(SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_hits_are_those_of_wang(seed):
     index, boxes = random_world(seed)
     got = accuracy_of(boxes, index, LABEL, thresholds=(0.3, 0.5))
@@ -80,7 +80,7 @@ def test_masks_film_by_film_are_those_of_infomask(quantity):
 
 
 @given(SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_dice_of_masks_in_loops(seed):
     p, index = mask_world(seed, kind="mask")
     m = measure_masks(p, index, Masking(raster=SIDE))
@@ -122,7 +122,7 @@ def test_seeds_are_averaged_thing_by_thing():
 
 
 @given(st.text(max_size=8).filter(lambda word: word not in (*OF_FILMS, "wang2017", "kim2021")))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_bad_words_are_refused(word):
     p, index = mask_world(0)
     with pytest.raises(ConfigError, match="quantity must be one of"):

@@ -43,7 +43,7 @@ def hits(name, index, values, quantity="accuracy_iou", findings=("Mass",), polic
 
 
 @given(SEED)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_two_numbers_are_the_tables(seed):
     index, boxes = random_world(seed)
     _, others = random_world(seed + 1)
@@ -85,7 +85,7 @@ def test_reference_resamples_in_loops():
 
 
 @given(SEED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_invariance_exchanged_the_sign_turns_and_with_itself_it_is_0(seed):
     rng = np.random.default_rng(seed)
     index = films(rng.integers(0, 9, 20))

@@ -58,7 +58,7 @@ def test_an_undefined_number_stands_last_and_is_told_from_nothing() -> None:
     assert "| x |  |" in standing_table(told)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=5), st.floats(0.001, 0.5))
 def test_better_and_worse_are_two_sides_of_one_pair(values: list[float], half: float) -> None:
     names = [f"m{k}" for k in range(len(values))]
