@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from cxrlocus.types import Explained
 pytest_plugins = ("trained",)
 
 WEIGHTS = Path("base") / "weights.safetensors"
+
+
+@pytest.fixture
+def ctrl_c_heard() -> Iterator[None]:
+    """A shell starts what runs in its background deaf to Ctrl-C, and processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def identical(one: Path, other: Path) -> bool:
@@ -59,6 +68,7 @@ def test_a_training_that_is_done_is_not_done_again(films: Path, run: Path, decod
     assert before == {p: p.stat().st_mtime_ns for p in (run / "base").iterdir()}
 
 
+@pytest.mark.usefixtures("ctrl_c_heard")
 @pytest.mark.parametrize("batch", [2, 4])
 def test_predicting_stopped_by_ctrl_c_ends_with_the_same_folder(
     batch: int, films: Path, run: Path, decoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
