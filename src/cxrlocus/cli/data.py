@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from cxrlocus.cli.common import check_folder_to_write, progress_bar, say
@@ -78,7 +77,7 @@ def _phantom(args: argparse.Namespace) -> int:
             test_fraction=args.test_fraction,
             label_noise=args.label_noise,
             workers=args.workers,
-            parameters=replace(Parameters(weights=weights), **given),
+            parameters=Parameters(weights=weights, **given),
             progress=lambda done: bar(done, args.images),
         )
     say(f"written: {args.root}")

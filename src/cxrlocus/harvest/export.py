@@ -131,13 +131,13 @@ def _coco_annotations(journal: Journal, category: dict[str, int]) -> Iterator[di
         films += len(shard.films)
         for box in shard.boxes:
             number += 1
-            size = xywh(*box.corners)
+            bbox = xywh(*box.corners)
             yield {
                 "id": number,
                 "image_id": image[box.image],
                 "category_id": category[box.finding],
-                "bbox": size,
-                "area": size[2] * size[3],
+                "bbox": bbox,
+                "area": bbox[2] * bbox[3],
                 "score": box.score,
                 "iscrowd": 0,
             }
