@@ -196,6 +196,21 @@ def test_a_budget_that_is_used_leaves_cells_and_lists_them(
     assert same(done(index, tmp_path), straight[0])
 
 
+def test_rows_that_are_not_named_wait_and_the_consensus_with_them(
+    straight: tuple[Comparison, Fakes, Path], index: Index, fakes: Fakes, tmp_path: Path
+) -> None:
+    some = done(index, tmp_path, seeds=(0,), rows=("cam", "consensus"))
+    assert [m.name for m in some.methods] == ["cam"]
+    assert dict(some.missing) == {
+        "cam-lse-seed0": "not one of --rows",
+        "kim2021-seed0": "not one of --rows",
+        "consensus-seed0": "waits for kim2021-seed0",
+    }
+    with pytest.raises(ConfigError, match=r"--rows must name rows of this study .*consensus.*; got 'resnet'"):
+        done(index, tmp_path, rows=("resnet",))
+    assert same(done(index, tmp_path), straight[0])
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_killed_it_goes_on_to_the_same_tables(planted_root: Path, tmp_path: Path) -> None:
     def begin(out: str) -> subprocess.Popen[bytes]:

@@ -235,6 +235,23 @@ def test_a_method_s_option_gives_way_to_a_variant_s_and_both_to_the_row_s_own() 
     assert options_of(Row("kim2021"), options) == {"lr": "0", "epochs": "0", "size": "0"}
 
 
+def test_rows_that_are_named_are_begun_and_the_others_wait(
+    films: Path, decoded: Path, tmp_path: Path, small: None
+) -> None:
+    words = ("study", "wang2017", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--seeds", 0, *TINY)
+    words = (*words, "--set", "epochs=1")
+    strange = cxrlocus(*words, "--rows", "cam", "lse").only_complaint()
+    assert "--rows must name rows of this study (cam, cam-gradcam); got 'lse'" in strange
+    assert not (tmp_path / "s" / "wang2017").exists()
+    some = cxrlocus(*words, "--rows", "cam-gradcam").succeeded()
+    assert some.told[-1] == "missing: 1 of 2 cells (cam-seed0); the same command goes on"
+    results = tmp_path / "s" / "wang2017" / "results-fixed.json"
+    assert {row.method for row in read_results(results)} - set(CONTROLS) == {"gradcam"}
+    # What is there is shown whatever is named.
+    assert "missing" not in cxrlocus(*words, "--rows", "cam").succeeded().told[-1]
+    assert {row.method for row in read_results(results)} - set(CONTROLS) == {"cam", "gradcam"}
+
+
 @pytest.mark.parametrize("minutes", [-1.0, math.nan])
 def test_a_budget_is_a_number_of_minutes(minutes: float) -> None:
     with pytest.raises(ConfigError, match="must be at least 0 minutes"):

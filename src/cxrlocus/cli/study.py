@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin no training once they are over (one under way is finished); the same command goes on",
     )
     parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="begin cells of these rows alone, named as in predictions/ without the seed; the same command with other "
+        "rows, or without, goes on",
+    )
+    parser.add_argument(
         "--policy",
         choices=("fixed", "validation", "oracle"),
         help="of map thresholds (default fixed); all measures by each of them",
@@ -158,12 +166,12 @@ def setup_of(args: argparse.Namespace) -> Setup:
     named = {} if args.paper == "all" else {"protocols": (protocol,), "policy": args.policy}
     return Setup(
         args.out / args.paper, cache_folder(args), args.seeds, args.preset, parse_sets(args.set), args.init,
-        Measure(**named, **chosen), args.split, Budget(args.budget),
+        Measure(**named, **chosen), args.split, Budget(args.budget), args.rows,
     )  # fmt: skip
 
 
 def tell_unfinished(missing: Sequence[str], cells: int) -> None:
-    """Say what a budget left undone."""
+    """Say what a budget, or a choice of rows, left undone."""
     if missing:
         named = ", ".join(missing[:6]) + (" ..." if len(missing) > 6 else "")
         say(f"missing: {len(missing)} of {cells} cells ({named}); the same command goes on")

@@ -29,7 +29,7 @@ from cxrlocus.study.paired import Difference, paired_differences
 from cxrlocus.study.rows import COMPARED, MEMBERS, Row
 from cxrlocus.study.score import Scored, score_controls, score_predictions
 from cxrlocus.study.seeds import over_seeds
-from cxrlocus.study.setup import Setup, check_rows, check_same_study
+from cxrlocus.study.setup import Setup, check_chosen, check_rows, check_same_study
 from cxrlocus.study.steps import Bars
 from cxrlocus.study.weights import chosen_weights
 from cxrlocus.training.checkpoint import read_json
@@ -182,6 +182,7 @@ def compare(index: Index, setup: Setup, bars: Bars, rows: Sequence[Row] = COMPAR
         DataError: no film to be measured has a box.
         RunError: the folder holds another study.
     """
+    check_chosen(with_consensus(rows), setup)
     check_alike(rows, setup)
     films = setup.films(index)
     check_same_study(index, setup)
@@ -191,7 +192,7 @@ def compare(index: Index, setup: Setup, bars: Bars, rows: Sequence[Row] = COMPAR
         for row in with_consensus(rows):
             here = f"{row.name}-seed{seed}"
             waits = [cell for cell in members if cell in missing] if row is CONSENSUS else []
-            if lacking := _lacking(here, waits, setup):
+            if lacking := _lacking(row, here, waits, setup):
                 missing[here] = lacking
                 continue
             # Called for each policy that is not measured yet: what is predicted is not predicted again.
@@ -220,13 +221,13 @@ def measures_of(setup: Setup) -> dict[Policy, Setup]:
     return out
 
 
-def _lacking(here: str, waits: Sequence[str], setup: Setup) -> str:
+def _lacking(row: Row, here: str, waits: Sequence[str], setup: Setup) -> str:
     """Why a cell is not begun; "" where it is there, or may be."""
     if all(result_file(one, here).is_file() for one in measures_of(setup).values()):
         return ""
     if waits:
         return f"waits for {', '.join(waits)}"
-    return "not begun when the budget was used" if setup.budget.used else ""
+    return setup.lacking(row)
 
 
 def _measure_cell(row: Row, here: str, make: Callable[[], Path], films: Index, setup: Setup, bars: Bars) -> None:

@@ -12,7 +12,7 @@ from cxrlocus.study.cells import cell, predictions_folder, result_file
 from cxrlocus.study.rows import STUDIES
 from cxrlocus.study.score import score_controls
 from cxrlocus.study.seeds import over_seeds
-from cxrlocus.study.setup import Setup, check_rows, check_same_study
+from cxrlocus.study.setup import Setup, check_chosen, check_rows, check_same_study
 from cxrlocus.study.steps import Bars
 
 
@@ -23,7 +23,7 @@ class PaperStudy:
     Args:
         results: its rows over all seeds, then the controls'.
         controls: the names of the controls.
-        missing: the cells ("cam-seed0") that the budget left undone.
+        missing: the cells ("cam-seed0") that the budget, or a choice of rows, left undone.
     """
 
     results: list[Result]
@@ -35,12 +35,13 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> PaperStudy:
     """All rows of a study over all seeds, and the controls.
 
     Raises:
-        ConfigError: there is no such study, or an option or the weights are of none of its rows.
+        ConfigError: there is no such study, it has no such row, or an option or the weights are of none of its rows.
         DataError: no film to be measured has a box.
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {name!r}.")
     rows = STUDIES[name]
+    check_chosen(rows, setup)
     check_rows(rows, setup)
     films = setup.films(index)
     check_same_study(index, setup)
@@ -49,7 +50,7 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> PaperStudy:
     for seed in setup.seeds:
         for row in rows:
             here = f"{row.name}-seed{seed}"
-            if setup.budget.used and not result_file(setup, here).is_file():
+            if not result_file(setup, here).is_file() and setup.lacking(row):
                 missing.append(here)
             else:
                 by_cell[here] = cell(row, seed, index, films, setup, bars)

@@ -58,6 +58,7 @@ class Setup:
         measure: protocols and policy.
         split: the measured films.
         budget: after which no cell is begun.
+        rows: names of those whose cells may be begun; none for all. What is there already is shown in any case.
 
     Raises:
         ConfigError: a seed is negative, or stands twice: its interval would be of less doubt than there is.
@@ -72,6 +73,7 @@ class Setup:
     measure: Measure = field(default_factory=Measure)
     split: str = "test"
     budget: Budget = field(default_factory=Budget)
+    rows: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=-1) < 0:
@@ -79,6 +81,12 @@ class Setup:
                 f"seeds must be different and at least 0; got {', '.join(map(str, self.seeds))}. "
                 "Each is a training of its own."
             )
+
+    def lacking(self, row: Row) -> str:
+        """Why a cell of a row may not be begun; "" where it may."""
+        if self.rows and row.name not in self.rows:
+            return "not one of --rows"
+        return "not begun when the budget was used" if self.budget.used else ""
 
     def options_of(self, row: Row) -> dict[str, str]:
         """The options that a row is trained with.
@@ -122,6 +130,17 @@ class Setup:
                 "Give --split, or a box list."
             )
         return films
+
+
+def check_chosen(rows: Sequence[Row], setup: Setup) -> None:
+    """See that the rows that may be begun are rows of the study.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    names = [row.name for row in rows]
+    if strange := [name for name in setup.rows if name not in names]:
+        raise ConfigError(f"--rows must name rows of this study ({', '.join(names)}); got {strange[0]!r}.")
 
 
 def check_rows(rows: Sequence[Row], setup: Setup) -> None:
