@@ -280,6 +280,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "align_head": "grid",
         "align_epochs": 8,
         "align_optimizer": "adamw",
+        "align_lr": 1e-4,
         "blur": 8,
         "level": "matched",
         "retrain_epochs": 3,
