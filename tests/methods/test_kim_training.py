@@ -171,6 +171,21 @@ def test_what_alignment_learns_from_is_frozen_as_base_left_it(
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
 
 
+def test_an_alignment_that_only_does_harm_is_none(
+    run: Path, planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    """A rate that throws every pose to its bounds: no epoch is better than films as they are."""
+    own = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("align", "aligned", "retrain")))
+    recipe = recipe_of(own, planted, cache, fabric)
+    train_kim(replace(recipe, config=replace(recipe.config, align_lr=10.0)), until="align")
+    told = json.loads((own / "align" / "manifest.json").read_text(encoding="utf-8"))["progress"]
+    assert told["best_epoch"] == -1
+    assert told["start"]["moved"] == 0.0
+    assert all(line["val_loss"] > told["start"]["val_loss"] for line in log(own, "align"))
+    kept = weights(own, "align")
+    assert not any(kept[f"pose.{name}"].any() for name in ("weight", "bias"))
+
+
 @pytest.mark.parametrize("stage", ["align", "retrain"])
 def test_a_stage_stopped_in_an_epoch_ends_with_the_same_weights(
     stage: str, run: Path, planted: Index, cache: Path, fabric: Fabric, tmp_path: Path

@@ -77,6 +77,35 @@ def test_the_best_epoch_by_the_figure(
     assert progress.best_epoch == best
 
 
+@pytest.mark.parametrize(("start", "best"), [(0.8, -1), (0.9, -1), (0.7, 1), (math.nan, 1)])
+def test_the_start_is_kept_where_no_epoch_is_better(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path, start: float, best: int
+) -> None:
+    net, loader = tiny.make_net(), tiny.make_loader(planted, cache)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    progress = tiny.train(fabric, net, loader, tmp_path, QUICK, validate=tiny.Figures(start, 0.5, 0.8), from_start=True)
+    assert progress.best_epoch == best
+    assert progress.start == ({} if math.isnan(start) else {"auroc": start, "val_loss": start})
+    assert len(log_of(tmp_path)) == QUICK.epochs
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(kept[k], v) for k, v in before.items()) == (best == -1)
+
+
+def test_stopped_after_the_start_it_is_not_measured_again(
+    fabric: Fabric, planted: Index, cache: Path, tmp_path: Path
+) -> None:
+    loader, figures = tiny.make_loader(planted, cache), tiny.Figures(0.9, 0.5, 0.6)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(
+            fabric, tiny.make_net(), loader, tmp_path, QUICK, validate=figures, on_step=tiny.stop_after(1),
+            from_start=True,
+        )  # fmt: skip
+    progress = tiny.train(fabric, tiny.make_net(), loader, tmp_path, QUICK, validate=figures, from_start=True)
+    assert (progress.best_epoch, progress.best, figures.calls) == (-1, 0.9, 1 + QUICK.epochs)
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(kept[k], v) for k, v in tiny.make_net().state_dict().items())
+
+
 def test_patience_stops(fabric: Fabric, planted: Index, cache: Path, tmp_path: Path) -> None:
     config = FitConfig(epochs=9, batch_size=32, patience=2, precision="fp32")
     validate = tiny.Figures(0.5, 0.6, 0.6, 0.6, 0.9)

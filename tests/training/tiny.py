@@ -87,9 +87,11 @@ def train(
     head: tuple[nn.Parameter, ...] = (),
     seed: int = 11,
     finals: Finals | None = None,
+    from_start: bool = False,
 ) -> Progress:
     figures = validate or Figures(0.5, 0.6, 0.7, 0.8, 0.9)
     objective = TinyObjective(net)
     return fit(
-        fabric, objective, net, loader, figures, config, folder, seed=seed, head=head, on_step=on_step, finals=finals
-    )
+        fabric, objective, net, loader, figures, config, folder, seed=seed, head=head, on_step=on_step, finals=finals,
+        from_start=from_start,
+    )  # fmt: skip

@@ -85,7 +85,10 @@ class FitConfig:
 
 @dataclass
 class Progress:
-    """Where a stage stands; saved with the weights, so that resuming is exact."""
+    """Where a stage stands; saved with the weights, so that resuming is exact.
+
+    ``best_epoch`` is -1 where nothing was better than the start, whose figures ``start`` holds.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -94,6 +97,7 @@ class Progress:
     figures: dict[str, float] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
     finalists: list[dict[str, float]] = field(default_factory=list)
+    start: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def fit(
     head: Sequence[nn.Parameter] = (),
     on_step: OnStep | None = None,
     finals: Finals | None = None,
+    from_start: bool = False,
 ) -> Progress:
     """Minimize the sum of the objective's losses and keep the model's best weights in ``folder``.
 
@@ -143,6 +148,7 @@ def fit(
         head: parameters that learn at ``head_lr`` times ``lr``.
         on_step: called after each step.
         finals: how the checkpoint is chosen among the best epochs; None takes the best by ``config.select``.
+        from_start: let the model as it comes be a checkpoint too: kept where no epoch is better.
 
     Returns:
         The final progress, with the best epoch's figures.
@@ -166,6 +172,7 @@ def fit(
         if fabric.is_global_zero:
             save_resume(resume, objective, _plain(optimizer), asdict(progress))
 
+    _keep_start(fabric, model, config, folder, progress, validate if from_start else None)
     with Interrupt() as interrupt:
         while progress.epoch < config.epochs and not _out_of_patience(progress, config):
             started = time.perf_counter()
@@ -290,6 +297,17 @@ def _keep_best(
         progress.figures = {k: v for k, v in figures.items() if not math.isnan(v)}
         if fabric.is_global_zero:
             save_weights(folder / "weights.safetensors", model)
+
+
+def _keep_start(
+    fabric: Fabric, model: nn.Module, config: FitConfig, folder: Path, progress: Progress, validate: Validate | None
+) -> None:
+    """Let the model as it comes be the best so far, if it is to be measured and the stage was not begun before."""
+    if validate is None or progress.epoch or progress.step:
+        return
+    progress.start = {k: v for k, v in validate().items() if not math.isnan(v)}
+    _keep_best(fabric, model, config, folder, progress, {config.select: math.nan, **progress.start})
+    progress.best_epoch = -1
 
 
 def _keep_finalists(

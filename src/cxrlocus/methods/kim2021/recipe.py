@@ -150,7 +150,9 @@ def _align(recipe: Recipe[KimConfig], films: Films) -> None:
     anchor = load_anchor(recipe.folder / in_round(ANCHOR, number)).to(device)
     objective = AlignmentObjective(aligner, anchor, StageFeatures(base.features), config)
     stage = in_round(ALIGN, number)
-    _run(recipe, stage, objective, aligner, films, alignment_figures(recipe.fabric, objective, films.val), [])
+    figures = alignment_figures(recipe.fabric, objective, films.val)
+    # Where no epoch brings films closer to the anchor than they came, they stay as they came.
+    _run(recipe, stage, objective, aligner, films, figures, [], from_start=True)
     if recipe.fabric.is_global_zero:
         best = load_aligner(recipe.folder, config)
         draw_aligned(recipe.folder / stage / "aligned.png", best, config, anchor.cpu(), films.val)
@@ -195,10 +197,12 @@ def _run(
     films: Films,
     figures: Figures,
     head: list[nn.Parameter],
+    *,
+    from_start: bool = False,
 ) -> None:
     fit(
         recipe.fabric, objective, net, films.train.loader, figures, recipe.config, recipe.folder / stage,
-        seed=recipe.seed, head=head, on_step=recipe.on_step,
+        seed=recipe.seed, head=head, on_step=recipe.on_step, from_start=from_start,
     )  # fmt: skip
 
 
