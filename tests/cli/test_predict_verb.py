@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import cxrlocus
+from commands import TINY, cxrlocus
 from cxrlocus.data import open_index
+from cxrlocus.methods import load_run
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import read_predictions
 
@@ -34,6 +35,30 @@ def test_gradient_maps_of_any_run(kind: str, films: Path, run: Path, pred: Path,
         np.testing.assert_allclose(p.maps.astype(np.float64), positive, rtol=2e-3, atol=1e-7)
     outcome = cxrlocus("evaluate", tmp_path / "p", "--data", films, "--resamples", 0, "--no-controls").succeeded()
     assert f"\n{kind} " in outcome.out
+
+
+def test_own_maps_on_the_plain_grid(films: Path, decoded: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", ("--data", films, "--cache", decoded)
+    cxrlocus("train", "cam", *data, "--out", run, *TINY, "--set", "epochs=1", "--set", "stride=32").succeeded()
+    for kind in ("", "grid"):
+        cxrlocus("predict", run, *data, "--out", tmp_path / f"p{kind}", "--maps", kind).succeeded()
+    own, grid = read_predictions(tmp_path / "p"), read_predictions(tmp_path / "pgrid")
+    assert (grid.meta["method"], grid.meta["variant"], own.meta["variant"]) == ("cam", "grid", "")
+    np.testing.assert_array_equal(own.maps, grid.maps)
+    width, height = grid.sizes[0]
+    np.testing.assert_array_equal(grid.frames[0], [[width, 0, 0], [0, height, 0]])
+    offset = load_run(run)[0].offset  # type: ignore[attr-defined]  # a CamLocalizer
+    assert offset < -0.1
+    np.testing.assert_allclose(own.frames[0, :, 2], offset / own.maps.shape[2] * own.sizes[0])
+
+
+def test_what_lies_on_the_plain_grid_anyway_stays_there(
+    films: Path, run: Path, pred: Path, decoded: Path, tmp_path: Path
+) -> None:
+    words = ("predict", run, "--data", films, "--cache", decoded, "--out", tmp_path / "p", "--maps", "grid")
+    assert "--layer says where --maps looks" in cxrlocus(*words, "--layer", "backbone").only_complaint()
+    cxrlocus(*words).succeeded()
+    np.testing.assert_array_equal(read_predictions(tmp_path / "p").frames, read_predictions(pred).frames)
 
 
 def test_another_layer_gives_finer_maps(films: Path, run: Path, decoded: Path, tmp_path: Path) -> None:

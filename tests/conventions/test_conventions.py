@@ -24,8 +24,10 @@ from cxrlocus.data.transforms import Augmentation, augment
 from cxrlocus.errors import DataError, LeakError
 from cxrlocus.functional.losses import LOSSES
 from cxrlocus.methods.baselines.controls import CONTROLS
+from cxrlocus.methods.cam.model import CamLocalizer
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.models.backbones import Backbone
+from cxrlocus.models.camnet import CamNet
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.predict import explain_files
 from cxrlocus.prediction.store import Predictions, read_predictions, write_predictions
@@ -190,6 +192,17 @@ def test_convention_a_frame_covers_a_grid_of_any_size() -> None:
         said = Predictions({}, ("a",), Findings(("Mass",)), np.ones((1, 1), np.float32), maps, frame, sizes, "mask")
         boxes.append(find_boxes(said, HALF).xyxy[0].tolist())
     assert boxes == [[0.0, 0.0, 50.0, 50.0]] * 3
+
+
+def test_convention_cells_lie_where_they_look() -> None:
+    """A ResNet's cell of 32 pixels looks at its first one, so its map's frame begins 15.5 pixels before the film."""
+    net = CamNet(Backbone("resnet18"), findings=1)
+    localizer = CamLocalizer(net, Findings(("Mass",)), size=128, fit="letterbox", bf16=False)
+    frames = Frame.of_size(128, 128).matrix[None]
+    said = localizer.explain(torch.rand(1, 1, 128, 128), frames)
+    np.testing.assert_allclose(said.frames[0], [[128, 0, -15.5], [0, 128, -15.5]], atol=0.05)
+    localizer.offset = 0.0
+    np.testing.assert_array_equal(localizer.explain(torch.rand(1, 1, 128, 128), frames).frames, frames)
 
 
 def test_convention_unknown_is_never_negative(tmp_path: Path) -> None:

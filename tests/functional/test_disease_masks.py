@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrlocus.functional.evidence import linear_evidence
-from cxrlocus.functional.masks import attend, disease_mask, place_maps, stream_mean
+from cxrlocus.functional.masks import attend, disease_mask, mirror, place_maps, stream_mean
 
 
 def maps(n: int = 6, c: int = 2, seed: int = 0) -> torch.Tensor:
@@ -33,6 +33,29 @@ def test_a_mirrored_map_is_symmetric_whichever_side_the_finding_is_on() -> None:
     torch.testing.assert_close(place_maps(maps().flip(-1), both), placed)
     one_sided = place_maps(maps(), torch.tensor([False, False]))
     assert not torch.allclose(one_sided, one_sided.flip(-1))
+
+
+@pytest.mark.parametrize("offset", [0.0, -0.5, -0.484375, 0.25])
+def test_a_mirror_shows_what_lies_as_far_on_the_other_side(offset: float) -> None:
+    """A map that rises evenly across the film falls evenly in the mirror, wherever its cells look."""
+    w = 8
+    looks = (torch.arange(w) + 0.5 + offset) / w
+    seen = mirror(looks.expand(1, 1, 3, w), offset)
+    within = (1 - looks >= looks[0]) & (1 - looks <= looks[-1])
+    torch.testing.assert_close(seen[0, 0, :, within], (1 - looks)[within].expand(3, -1))
+    assert (seen <= looks[-1]).all()
+    assert (seen >= looks[0]).all()
+
+
+def test_mirrored_twice_a_map_is_itself_where_the_mirror_has_it() -> None:
+    given = maps()
+    assert torch.equal(mirror(mirror(given)), given)
+    torch.testing.assert_close(mirror(mirror(given, -0.5), -0.5)[..., 1:], given[..., 1:])
+
+
+def test_gradcheck_of_the_mirror() -> None:
+    given = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda m: mirror(m, -0.3), given)
 
 
 def test_level_and_height_of_a_map_do_not_count_and_a_constant_one_says_nothing() -> None:

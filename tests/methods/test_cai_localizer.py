@@ -27,8 +27,9 @@ def net(seed: int = 0, config: CaiConfig = SMALL) -> MiningNet:
 
 def localizer_of(count: int, **options: object) -> CaiLocalizer:
     nets = [net(seed) for seed in range(count)]
-    findings = FINDINGS
-    return CaiLocalizer(nets, findings, replace(SMALL, **options), bf16=False)  # type: ignore[arg-type]  # Config fields
+    made = CaiLocalizer(nets, FINDINGS, replace(SMALL, **options), bf16=False)  # type: ignore[arg-type]  # Config fields
+    made.offset = 0.0
+    return made
 
 
 FINDINGS = Findings(("Mass", "Nodule"))
@@ -63,6 +64,7 @@ def test_layers_above_one_backbone_are_asked_with_one_pass() -> None:
         one.stages.load_state_dict(nets[0].stages.state_dict())
     each = CaiLocalizer(nets, FINDINGS, SMALL, bf16=False)
     top = CaiLocalizer(nets, FINDINGS, replace(SMALL, tune="top"), bf16=False)
+    each.offset = top.offset = 0.0
     calls: list[int] = []
     for one in nets:
         one.stages.register_forward_hook(lambda *_: calls.append(1))

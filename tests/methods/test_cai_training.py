@@ -26,7 +26,7 @@ from cxrlocus.methods.cai2018.config import VARIANTS, stage_config, stages_of
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.methods.cai2018.objective import Erased, Eraser, MiningObjective, NewLayersObjective
 from cxrlocus.training.fit import make_optimizer
-from cxrlocus.types import Batch
+from cxrlocus.types import Batch, Frame
 
 SMALL = CaiConfig(backbone="test_resnet", msa_last=8, msa_before=4, mined_share=0.5, size=64)
 DRAW = torch.Generator().manual_seed(0)
@@ -356,8 +356,8 @@ def test_it_learns_what_and_where_from_labels_alone(
         for box in record.boxes:
             if box.finding == "Mass":
                 x0, y0, x1, y1 = box.xyxy
-                peak = int(said.maps[k, 0].argmax())
-                x, y = (peak % 4 + 0.5) * 16, (peak // 4 + 0.5) * 16
+                row, column = divmod(int(said.maps[k, 0].argmax()), said.maps.shape[-1])
+                x, y = Frame(said.frames[k]).to_pixels((np.array([column, row]) + 0.5) / said.maps.shape[-1])
                 inside.append(x0 - 8 <= x < x1 + 8 and y0 - 8 <= y < y1 + 8)
                 area.append((x1 - x0 + 16) * (y1 - y0 + 16) / 64**2)
     assert len(inside) == 6

@@ -146,6 +146,8 @@ class Pair(nn.Module):
 
 
 class OddLocalizer:
+    offset = 0.0
+
     def __init__(self) -> None:
         self.findings, self.size, self.fit, self.net = Findings(("Mass", "Nodule")), 16, "letterbox", Odd()
 

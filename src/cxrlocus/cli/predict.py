@@ -44,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="PRED", help="predictions folder")
     parser.add_argument(
-        "--maps", default="", metavar="KIND", help="gradcam, gradcam++ or layercam instead of the method's own maps"
-    )
+        "--maps", default="", metavar="KIND",
+        help="instead of the method's own maps: gradcam, gradcam++ or layercam; or grid: its own, drawn on the plain "
+        "grid and not where their cells look",
+    )  # fmt: skip
     parser.add_argument(
         "--layer", default="", help="with --maps: module of the network to look at (default: the last features)"
     )
@@ -62,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, or go on predicting."""
-    from cxrlocus.study.steps import predict_run
+    from cxrlocus.study.steps import ON_GRID, predict_run
 
-    if args.layer and not args.maps:
+    if args.layer and args.maps in ("", ON_GRID):
         raise ConfigError("--layer says where --maps looks; give --maps gradcam, or leave it out.")
     if args.unseen and not args.data:
         raise ConfigError("--unseen is told by a data set's patients; give --data ROOT, or leave it out.")

@@ -11,14 +11,38 @@ KEEPS = ("soft", "binary")
 """What T of eq. 3 leaves of a mask above its threshold: its values, or ones."""
 
 
-def place_maps(evidence: Tensor, mirrored: Tensor) -> Tensor:
+def mirror(maps: Tensor, offset: float = 0.0) -> Tensor:
+    """``H(L)``: maps of the film seen in a mirror (Kim et al. 2021, eq. 3).
+
+    A cell that looks ``offset`` cells beside its own centre does so in the mirror too, so that column j shows what
+    column ``w - 1 - j - 2 offset`` did: interpolated between columns, and continued unchanged beyond the last.
+
+    Args:
+        maps: (..., h, w).
+        offset: in cells (``models.registration``); 0 flips the grid, as printed.
+
+    Example:
+        >>> mirror(torch.tensor([[1.0, 2.0, 3.0]])), mirror(torch.tensor([[1.0, 2.0, 3.0]]), -0.5)
+        (tensor([[3., 2., 1.]]), tensor([[3., 3., 2.]]))
+    """
+    flipped, last = maps.flip(-1), maps.shape[-1] - 1
+    if not offset:
+        return flipped
+    place = (torch.arange(last + 1, device=maps.device) + 2 * offset).clamp(0, last)
+    left = place.floor().long()
+    share = (place - left).to(maps.dtype)
+    return flipped[..., left] * (1 - share) + flipped[..., (left + 1).clamp(max=last)] * share
+
+
+def place_maps(evidence: Tensor, mirrored: Tensor, offset: float = 0.0) -> Tensor:
     """``N(L)``, or ``N(H(L) + L)`` for findings of both sides (Kim et al. 2021, eq. 3).
 
-    H flips left and right, N takes each map's least value to 0 and its greatest to 1 (a constant map to 0).
+    H is ``mirror``, N takes each map's least value to 0 and its greatest to 1 (a constant map to 0).
 
     Args:
         evidence: (N, C, h, w) raw maps on aligned films, any range.
         mirrored: (C,) bool, which findings occur on both sides alike (not cardiomegaly, m of eq. 3).
+        offset: of the cells, for ``mirror``.
 
     Returns:
         (N, C, h, w) in [0, 1], float32.
@@ -36,7 +60,7 @@ def place_maps(evidence: Tensor, mirrored: Tensor) -> Tensor:
             f"{tuple(mirrored.shape)} {mirrored.dtype}."
         )
     maps = evidence.float().contiguous()
-    maps = torch.where(mirrored[:, None, None], maps + maps.flip(-1), maps)
+    maps = torch.where(mirrored[:, None, None], maps + mirror(maps, offset), maps)
     return unit_scale(maps, torch.ones_like(maps, dtype=torch.bool))
 
 

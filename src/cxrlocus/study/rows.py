@@ -16,7 +16,7 @@ class Row:
 
     Args:
         method, variant: by name.
-        maps: how its maps are taken, "" for the method's own.
+        maps: how its maps are taken, "" for the method's own ("grid", "gradcam" and others as in ``predict --maps``).
         options: Config fields as (name, text) that make it a row of its own.
         called: the options in words; None spells them out.
     """
@@ -99,8 +99,10 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("cai2018"),
         # Eq. 7 to the letter: the last network's maps alone, which cost one pass.
         Row("cai2018", "one-network"),
+        # The same networks' maps on the plain grid, not where their cells look.
+        *(Row("cai2018", variant, maps="grid") for variant in ("msa-none", "msa-bilinear", "msa-deconv", "")),
     ),
-    # Tables 1, 2 and 4; "blank" trains as long without masks, "sharp" aligns better.
+    # Tables 1, 2 and 4; "blank" trains as long without masks, "sharp" aligns better; "grid" draws on the plain grid.
     "kim2021": (
         Row("kim2021", "resnet"),
         Row("kim2021", "alignment"),
@@ -108,6 +110,7 @@ STUDIES: dict[str, tuple[Row, ...]] = {
         Row("kim2021", "blank"),
         Row("kim2021"),
         Row("kim2021", "sharp"),
+        *(Row("kim2021", variant, maps="grid") for variant in ("resnet", "alignment", "")),
     ),
     # How narrow the bottleneck is: alpha = 0 is FeatureMask.
     "infomask2019-alpha": tuple(
@@ -127,6 +130,7 @@ _BLOCKS = (("map_stride", "4"),)
 COMPARED: tuple[Row, ...] = (
     Row("cam"),
     Row("cam", maps="gradcam"),
+    Row("cam", maps="grid"),
     Row("cam", "lse"),
     Row("cam", "wang2017"),
     Row("yao2018"),

@@ -15,6 +15,7 @@ from cxrlocus.data.cache import Films, open_films
 from cxrlocus.data.nih_names import check_unseen, seen_films
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, DataError
+from cxrlocus.functional.attribution import ATTRIBUTIONS
 from cxrlocus.methods import get_method, load_run
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
@@ -26,6 +27,9 @@ from cxrlocus.study.sharing import reuse_stages
 from cxrlocus.training.machine import describe_machine, make_fabric
 from cxrlocus.training.run import RunInfo, check_run, file_hash, open_run, read_films
 from cxrlocus.types import Localizer
+
+ON_GRID = "grid"
+"""As the kind of maps: the method's own on the plain grid (``models.registration``)."""
 
 Bars = Callable[[str], Callable[..., None]]
 """``bars(label)`` gives a function to call with (done, in all) or (done, in all, words)."""
@@ -162,7 +166,7 @@ def predict_run(
         split: what they are, for the record.
         cache: folder of decoded films.
         bars: progress.
-        maps: "" for the method's own, else a name in ATTRIBUTIONS.
+        maps: "" for the method's own, "grid" for these drawn on the plain grid, else a name in ATTRIBUTIONS.
         layer: with ``maps``, the module to look at.
         batch: films a forward pass.
         unseen: leave out the films of patients that the run learned from.
@@ -172,6 +176,7 @@ def predict_run(
         The decoded films, with the list of those that could not be read.
 
     Raises:
+        ConfigError: ``maps`` is none of these, or the run has none of the kind.
         RunError: the run cannot be loaded.
         LeakError: the run learned from RSNA's films and these are NIH's, or the reverse, and they share patients.
         DataError: ``unseen`` leaves no film, or the run does not list its films.
@@ -183,11 +188,15 @@ def predict_run(
     leakage = check_unseen(learned, index, split=split, names=names)
     localizer, info = load_run(run)
     variant = info.variant
-    if maps:
+    if maps not in ("", *ATTRIBUTIONS, ON_GRID):
+        raise ConfigError(f"maps must be one of {', '.join((*ATTRIBUTIONS, ON_GRID))}; got {maps!r}.")
+    if maps == ON_GRID:
+        localizer, variant = on_grid(localizer), f"{info.variant} {ON_GRID}".strip()
+    elif maps:
         localizer, variant = GradCamLocalizer(localizer, maps, layer), f"{info.method} {info.variant} {layer}".strip()
     films = open_films(index, size=localizer.size, fit=localizer.fit, folder=cache, progress=bars("films"))
     meta: dict[str, Any] = {
-        "method": maps or info.method,
+        "method": info.method if maps in ("", ON_GRID) else maps,
         "variant": variant,
         "dataset": index.dataset,
         "split": split,
@@ -212,6 +221,13 @@ def predict_run(
     boxed = [(r.image, box.finding) for r in index.records for box in r.boxes]
     predict(localizer, films, index.images, out, meta=meta, batch_size=batch, on_film=bars("predicting"), boxed=boxed)
     return films
+
+
+def on_grid(localizer: Localizer) -> Localizer:
+    """The localizer with its maps drawn on the plain grid, as papers do, instead of where their cells look."""
+    if hasattr(localizer, "offset"):
+        localizer.offset = 0.0
+    return localizer
 
 
 def _unseen(learned: Index, index: Index, names: Path | None) -> Index:

@@ -12,17 +12,26 @@ from torch import Tensor, nn
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.attribution import ATTRIBUTIONS
 from cxrlocus.models.modes import evaluating
+from cxrlocus.models.registration import lying
 from cxrlocus.types import Explained, Findings, Fit, FloatArray, Localizer
 
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """What a localizer must offer to be looked into: its network, its logits with gradient, and a layer to look at."""
+    """What a localizer must offer to be looked into: its network, its logits with gradient, and a layer to look at.
+
+    ``offset`` is how far from its own centre a cell of that layer looks (``models.registration``).
+    """
 
     findings: Findings
     size: int
     fit: Fit
     net: nn.Module
+
+    @property
+    def offset(self) -> float:
+        """In cells, right and down."""
+        ...
 
     @property
     def target_layer(self) -> nn.Module:
@@ -43,7 +52,8 @@ class GradCamLocalizer:
     Args:
         localizer: a trained one.
         attribution: a name in ATTRIBUTIONS: "gradcam", "gradcam++", "layercam".
-        layer: dotted module name in the network; "" is the localizer's target layer.
+        layer: dotted module name in the network; "" is the localizer's target layer. Maps of another layer lie on the
+            plain grid, as it is not told where its cells look.
 
     Raises:
         ConfigError: the attribution or the layer is unknown, or the localizer has no logits.
@@ -60,6 +70,7 @@ class GradCamLocalizer:
             raise ConfigError(f"layer {layer!r} is not in the network; its modules begin with {', '.join(near)}.")
         self.localizer, self.attribution = localizer, ATTRIBUTIONS[attribution]
         self.layer = modules[layer] if layer else localizer.target_layer
+        self.offset = 0.0 if layer else localizer.offset
         self.findings, self.size, self.fit = localizer.findings, localizer.size, localizer.fit
 
     def explain(self, images: Tensor, frames: FloatArray) -> Explained:
@@ -73,7 +84,8 @@ class GradCamLocalizer:
             logits = self.localizer.logits(images.requires_grad_(False))
             maps = self._maps(logits, seen)
         prob = torch.sigmoid(logits.detach().float()).cpu()
-        return Explained(prob, torch.stack(maps, dim=1).cpu(), frames, "logit")
+        shown = torch.stack(maps, dim=1).cpu()
+        return Explained(prob, shown, lying(frames, self.offset, shown.shape[2:]), "logit")
 
     def _maps(self, logits: Tensor, seen: list[Tensor]) -> list[Tensor]:
         if not seen or seen[-1].ndim != 4:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from cxrlocus.functional.mining import Mined, final_map, mine_maps, steps_found,
 from cxrlocus.methods.cai2018.config import MINE, CaiConfig, stages_of
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.models.modes import evaluating
+from cxrlocus.models.registration import centre_offset, lying
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -55,6 +57,14 @@ class CaiLocalizer:
         """Where the networks are."""
         return self.last.weight.device
 
+    @cached_property
+    def offset(self) -> float:
+        """How far from its own centre a cell looks (``models.registration``); 0 leaves maps on the plain grid.
+
+        Under MSA it is the mean of both scales', which bilinear upsampling joins half a fine cell apart.
+        """
+        return centre_offset(self.last, lambda net, images: net.features(images))
+
     @property
     def target_layer(self) -> nn.Module:
         """The layer that gradient maps look at by default: the one that the last network's head reads."""
@@ -80,7 +90,8 @@ class CaiLocalizer:
         """
         looked = self.look(images)
         prob, maps = torch.sigmoid(looked.logits).cpu(), looked.final.cpu()
-        return Explained(prob, maps, frames, self.kind), steps_found(looked.mined.open).cpu()
+        said = Explained(prob, maps, lying(frames, self.offset, maps.shape[2:]), self.kind)
+        return said, steps_found(looked.mined.open).cpu()
 
     def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
         """Fig. 2: what each step saw and found, and the final map, each (N, C, h, w), raw.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.models.pools import pool_options
+from cxrlocus.models.registration import centre_offset, lying
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -40,6 +42,11 @@ class CamLocalizer:
         """Where the network is."""
         return self.net.weight.device
 
+    @cached_property
+    def offset(self) -> float:
+        """How far from its own centre a cell looks (``models.registration``); 0 leaves maps on the plain grid."""
+        return centre_offset(self.net, lambda net, images: net.backbone(images))
+
     @property
     def target_layer(self) -> nn.Module:
         """The layer that gradient maps look at by default: the one that the head reads."""
@@ -56,7 +63,7 @@ class CamLocalizer:
         with evaluating(self.net), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.net(images.to(self.device))
         prob, maps = torch.sigmoid(out.logits.float()).cpu(), out.maps.float().cpu()
-        return Explained(prob, maps, frames, "logit")
+        return Explained(prob, maps, lying(frames, self.offset, maps.shape[2:]), "logit")
 
 
 def build(config: CamConfig, findings: int) -> CamNet:

@@ -90,6 +90,9 @@ class InfoMaskLocalizer:
         bf16: whether to compute under bfloat16 autocast.
     """
 
+    offset = 0.0
+    """Maps lie on the plain grid: cells of the paper's encoder look two pixels beside their centres."""
+
     def __init__(self, net: InfoMaskNet, findings: Findings, config: InfoMaskConfig, *, bf16: bool) -> None:
         self.net, self.findings, self.config, self.bf16 = net, findings, config, bf16
         self.size, self.fit = config.size, config.fit
@@ -154,6 +157,9 @@ class BaselineLocalizer:
         config: what it was trained with.
         bf16: whether to compute under bfloat16 autocast.
     """
+
+    offset = 0.0
+    """Maps lie on the plain grid: cells of the paper's encoder look two pixels beside their centres."""
 
     def __init__(self, net: BaselineNet, findings: Findings, config: InfoMaskConfig, *, bf16: bool) -> None:
         self.net, self.findings, self.config, self.bf16 = net, findings, config, bf16

@@ -58,10 +58,11 @@ WHERE: dict[str, tuple[str, ...]] = {
 """Finding -> zones. Infiltration, mass, nodule and pneumonia in all of the lungs is the paper's; the rest is ours."""
 
 
-def draw_mask(finding: str, side: int) -> NDArray[np.float32] | None:
+def draw_mask(finding: str, side: int, offset: float = 0.0) -> NDArray[np.float32] | None:
     """The pseudo mask of a finding, (side, side): 1 in cells that lie by half or more in one of its zones, else 0.
 
-    None for a finding that no zone is written down for.
+    None for a finding that no zone is written down for. ``offset`` is how far from its own centre a cell looks, in
+    cells (``models.registration``): it is what a cell sees that lies in a zone.
 
     Example:
         >>> draw_mask("Cardiomegaly", 8).sum(axis=1).tolist()
@@ -75,7 +76,7 @@ def draw_mask(finding: str, side: int) -> NDArray[np.float32] | None:
     for zone in WHERE[finding]:
         for outline in ZONES[zone]:
             # Pixel k covers [k, k + 1), and cv2 puts its centre at k.
-            points = np.round(np.array(outline) * len(fine) - 0.5).astype(np.int32)
+            points = np.round(np.array(outline) * len(fine) - offset * _OVERSAMPLED - 0.5).astype(np.int32)
             cv2.fillPoly(fine, [points], 1)
     share = fine.reshape(side, _OVERSAMPLED, side, _OVERSAMPLED).mean(axis=(1, 3))
     return np.asarray(share >= 0.5, np.float32)

@@ -46,6 +46,7 @@ class KimConfig(ClassifierConfig):
         masks: "learned" from maps, "drawn" from plain anatomy, "blank" (retrain without any), or "none" (stop before).
         mask_findings: which findings have one: "boxed" (the eight that NIH has boxes for), "all", or names with commas.
         asymmetric: names, with commas, of the findings whose maps are not mirrored.
+        mirror: the others' are mirrored about the middle of the "film" that cells look at, or of their "grid".
         mask_prob: maps of labelled training films with at least this probability make a learned mask.
         mask_least: where these are fewer, the ``mask_best`` most probable labelled films do.
         mask_best: K of that rule.
@@ -86,6 +87,7 @@ class KimConfig(ClassifierConfig):
     masks: Literal["learned", "drawn", "blank", "none"] = "learned"
     mask_findings: str = "boxed"
     asymmetric: str = "Cardiomegaly"
+    mirror: Literal["film", "grid"] = "film"
     mask_prob: float = 0.8
     mask_least: int = 10
     mask_best: int = 20
@@ -169,8 +171,8 @@ _OF_ALIGN = (
     "euclidean", "euclidean_margin", "level", "anchor_rounds",
 )  # fmt: skip
 _OF_MASKS = (
-    "masks", "mask_findings", "asymmetric", "mask_prob", "mask_least", "mask_best", "mask_threshold", "mask_keep",
-    "mask_rescale",
+    "masks", "mask_findings", "asymmetric", "mirror", "mask_prob", "mask_least", "mask_best", "mask_threshold",
+    "mask_keep", "mask_rescale",
 )  # fmt: skip
 _OF_RETRAIN = ("retrain_epochs", "retrain_rate")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from cxrlocus.methods.kim2021.config import KimConfig, stages_of
 from cxrlocus.methods.kim2021.model import KimNet, build
 from cxrlocus.models.modes import evaluating
+from cxrlocus.models.registration import lying, on_film
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -41,11 +43,16 @@ class KimLocalizer:
         """Where the network is."""
         return self.net.weight.device
 
+    @cached_property
+    def offset(self) -> float:
+        """How far from its own centre a cell looks (``models.registration``); 0 leaves maps on the plain grid."""
+        return self.net.offset()
+
     @torch.no_grad()
     def explain(self, images: Tensor, frames: FloatArray) -> Explained:
         """Probabilities (N, C) and maps (N, C, h, w), kind "logit", on the CPU in float32.
 
-        Their frames are those given, composed with each film's alignment.
+        Their frames are those given, composed with each film's alignment and with where cells look.
         """
         with evaluating(self.net), self._autocast():
             aligned, affine = self.net.align(images.to(self.device))
@@ -53,7 +60,7 @@ class KimLocalizer:
         prob = torch.sigmoid(maps.mean(dim=(-2, -1)) + self.net.bias)
         if self.net.aligner is not None:
             frames = aligned_frames(frames, affine.double().cpu().numpy())
-        return Explained(prob.float().cpu(), maps.float().cpu(), frames, "logit")
+        return Explained(prob.float().cpu(), maps.float().cpu(), lying(frames, self.offset, maps.shape[2:]), "logit")
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -79,7 +86,7 @@ class AlignedLocalizer(KimLocalizer):
     def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
         """The aligned film, the disease mask psi and the evidence S before its gate, each (N, C, h, w), raw.
 
-        All are on the square of the maps, that is of the aligned film, h = w at most 128.
+        All are on the square of the aligned film, h = w at most 128.
         """
         net, side = self.net, min(SHOWN, images.shape[-1])
         with evaluating(net), self._autocast():
@@ -87,8 +94,8 @@ class AlignedLocalizer(KimLocalizer):
             attended = net.evidence(net.features(aligned))
         shape = (len(images), len(self.findings), side, side)
         film = F.interpolate(aligned.float(), size=(side, side), mode="area").expand(shape)
-        mask = _grown(net.masks[None], side).expand(shape)
-        evidence = _grown(attended / (1 + net.masks), side)
+        mask = on_film(net.masks[None], side, self.offset).expand(shape)
+        evidence = on_film(attended / (1 + net.masks), side, self.offset)
         shown = {"aligned film": film, "disease mask": mask, "evidence S": evidence}
         return {name: np.ascontiguousarray(values.cpu().numpy()) for name, values in shown.items()}
 
@@ -104,10 +111,6 @@ def aligned_frames(frames: FloatArray, affine: FloatArray) -> FloatArray:
     linear = frames[:, :, :2] @ affine
     linear[:, :, 2] += frames[:, :, 2]
     return np.asarray(linear)
-
-
-def _grown(maps: Tensor, side: int) -> Tensor:
-    return F.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
 
 
 def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:

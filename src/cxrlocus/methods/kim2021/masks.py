@@ -28,6 +28,7 @@ class MapStream:
         config: of the stage.
         findings: their vocabulary.
         side: of the maps.
+        offset: how far from its own centre a cell looks, in cells.
 
     Example:
         >>> config = KimConfig(mask_best=2, mask_least=1, asymmetric="Mass")
@@ -39,8 +40,9 @@ class MapStream:
         ([[1.0, 0.0], [0.0, 1.0]], {'Mass': {'films': 1, 'rule': 'P >= 0.8'}})
     """
 
-    def __init__(self, config: KimConfig, findings: Findings, side: int) -> None:
+    def __init__(self, config: KimConfig, findings: Findings, side: int, offset: float = 0.0) -> None:
         self.config, self.findings = config, findings
+        self.offset = offset if config.mirror == "film" else 0.0
         chosen = config.masked(findings)
         self.wanted = torch.tensor([name in chosen for name in findings])
         self.mirrored = torch.tensor(config.mirrored(findings))
@@ -54,7 +56,7 @@ class MapStream:
 
     def add(self, evidence: Tensor, prob: Tensor, labelled: Tensor) -> None:
         """Take in films: raw maps (N, C, h, w), probabilities (N, C), and which findings are labelled (N, C) bool."""
-        state, maps = self.state, place_maps(evidence, self.mirrored)
+        state, maps = self.state, place_maps(evidence, self.mirrored, self.offset)
         labelled = labelled & self.wanted
         probable = labelled & (prob >= self.config.mask_prob)
         state["mean"], state["count"] = stream_mean(state["mean"], state["count"], maps, probable)
@@ -118,8 +120,12 @@ def threshold(mean: Tensor, told: Mapping[str, Mapping[str, Any]], config: KimCo
     return torch.where(there[:, None, None], masks, 0.0)
 
 
-def drawn_masks(config: KimConfig, findings: Findings, side: int) -> tuple[Tensor, dict[str, dict[str, Any]]]:
+def drawn_masks(
+    config: KimConfig, findings: Findings, side: int, offset: float = 0.0
+) -> tuple[Tensor, dict[str, dict[str, Any]]]:
     """Pseudo masks (C, side, side) from plain anatomy, zeros for findings without one, and what is told of them.
+
+    ``offset`` is how far from its own centre a cell looks, in cells.
 
     Example:
         >>> masks, told = drawn_masks(KimConfig(masks="drawn"), Findings(("Cardiomegaly", "Edema")), 8)
@@ -129,7 +135,7 @@ def drawn_masks(config: KimConfig, findings: Findings, side: int) -> tuple[Tenso
     masks, told, chosen = torch.zeros(len(findings), side, side), {}, config.masked(findings)
     for c, name in enumerate(findings):
         if name in chosen:
-            drawn = draw_mask(name, side)
+            drawn = draw_mask(name, side, offset)
             told[name] = {"rule": "drawn" if drawn is not None else "none: its place is not written down"}
             if drawn is not None:
                 masks[c] = torch.from_numpy(drawn)

@@ -15,6 +15,7 @@ from cxrlocus.methods.kim2021.config import KimConfig
 from cxrlocus.models.aligner import AlignmentNet
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.modes import evaluating
+from cxrlocus.models.registration import centre_offset
 
 
 class KimNet(nn.Module):
@@ -73,6 +74,10 @@ class KimNet(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """Logits (N, C), float32."""
         return self.evidence(features).mean(dim=(-2, -1)) + self.bias.float()
+
+    def offset(self) -> float:
+        """How far from its own centre a cell of the maps looks, on the aligned film (``models.registration``)."""
+        return centre_offset(self.features, lambda features, images: features(images))
 
 
 def build(config: KimConfig, findings: int) -> KimNet:

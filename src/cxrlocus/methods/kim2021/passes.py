@@ -116,7 +116,7 @@ def make_masks(recipe: Recipe[KimConfig], net: KimNet, part: Part) -> None:
             mean, told = stream.means()
             masks = threshold(mean, told, config, findings)
         elif config.masks == "drawn":
-            masks, told = drawn_masks(config, findings, side)
+            masks, told = drawn_masks(config, findings, side, net.offset())
             mean = masks
         else:
             masks, told = torch.zeros(len(findings), side, side), {}
@@ -133,7 +133,7 @@ def make_masks(recipe: Recipe[KimConfig], net: KimNet, part: Part) -> None:
 def _stream(recipe: Recipe[KimConfig], net: KimNet, part: Part) -> MapStream:
     """All maps of the training films as they are, taken in."""
     config, device = recipe.config, recipe.fabric.device
-    stream = MapStream(config, recipe.index.findings, net.masks.shape[-1])
+    stream = MapStream(config, recipe.index.findings, net.masks.shape[-1], net.offset())
     loader = Loader(part.index, part.loader.films, config.batch_size, shuffle=False, seed=recipe.seed, device=device)
     path = recipe.folder / MASKS / PART_FILE
     done = stream.load(path) if path.is_file() else 0

@@ -18,6 +18,7 @@ from cxrlocus.methods.kim2021.config import KimConfig
 from cxrlocus.methods.kim2021.masks import load_masks
 from cxrlocus.methods.kim2021.passes import ANCHOR_FILE, load_anchor
 from cxrlocus.models.aligner import AlignmentNet
+from cxrlocus.models.registration import on_film
 from cxrlocus.types import Findings
 
 TILE = 160
@@ -51,12 +52,16 @@ def draw_aligned(path: Path, aligner: AlignmentNet, config: KimConfig, anchor: T
     write_picture(path, _sheet([[_grey(anchor, "anchor"), *before], [np.zeros((TILE, TILE, 3), np.uint8), *after]]))
 
 
-def draw_masks(folder: Path, anchor: Path, findings: Findings) -> None:
-    """``masks.png``: each mask over the anchor (over black where films are not aligned), with its name."""
+def draw_masks(folder: Path, anchor: Path, findings: Findings, offset: float) -> None:
+    """``masks.png``: each mask over the anchor (over black where films are not aligned), with its name.
+
+    ``offset`` is how far from its own centre a cell looks, in cells.
+    """
     masks = load_masks(folder)
     there = (anchor / ANCHOR_FILE).is_file()
     under = _grey(load_anchor(anchor), "") if there else np.zeros((TILE, TILE, 3), np.uint8)
-    tiles = [_over(under, masks[c].numpy(), name) for c, name in enumerate(findings) if masks[c].any()]
+    shown = on_film(masks[None], TILE, offset)[0].numpy()
+    tiles = [_over(under, shown[c], name) for c, name in enumerate(findings) if masks[c].any()]
     if tiles:
         blank = np.zeros_like(under)
         rows = [tiles[k : k + 4] for k in range(0, len(tiles), 4)]
@@ -82,7 +87,7 @@ def _grey(film: Tensor, name: str) -> Picture:
 
 
 def _over(film: Picture, mask: NDArray[np.float32], name: str) -> Picture:
-    grown = cv2.resize(mask, (TILE, TILE), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    grown = mask.clip(0, 1)
     heat = cv2.applyColorMap(np.round(grown * 255).astype(np.uint8), cv2.COLORMAP_JET)
     share = 0.6 * grown[:, :, None]
     return _named(np.round(film * (1 - share) + heat * share).astype(np.uint8), name)

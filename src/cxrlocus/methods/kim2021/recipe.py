@@ -168,7 +168,7 @@ def _masks(recipe: Recipe[KimConfig], films: Films) -> None:
     make_masks(recipe, net, films.train)
     if recipe.fabric.is_global_zero:
         anchor = recipe.folder / in_round(ANCHOR, recipe.config.anchor_rounds)
-        draw_masks(recipe.folder / MASKS, anchor, recipe.index.findings)
+        draw_masks(recipe.folder / MASKS, anchor, recipe.index.findings, net.offset())
     recipe.fabric.barrier()
 
 

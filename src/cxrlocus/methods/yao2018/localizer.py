@@ -31,6 +31,9 @@ class YaoLocalizer:
         bf16: whether to compute under bfloat16 autocast.
     """
 
+    offset = 0.0
+    """Maps lie on the plain grid: cells of the finest level look a pixel or two beside their centres."""
+
     def __init__(self, net: YaoNet, findings: Findings, config: YaoConfig, *, bf16: bool) -> None:
         self.net, self.findings, self.config, self.bf16 = net, findings, config, bf16
         self.size, self.fit = config.size, config.fit
