@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cxrlocus.models.backbones import Backbone
-from cxrlocus.models.depthwise import SlowDepthwise
+from cxrlocus.models.depthwise import Float32Depthwise
 from cxrlocus.training.machine import describe_machine
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     films = torch.rand(args.batch, 1, args.size, args.size)
     ours, plain = (Backbone(args.backbone, stride=args.stride).to(memory_format=torch.channels_last) for _ in range(2))
     for module in plain.modules():
-        if isinstance(module, SlowDepthwise):
+        if isinstance(module, Float32Depthwise):
             module.__class__ = nn.Conv2d
     times = [(step(plain, films), step(ours, films)) for _ in range(args.rounds)]
     p, o = (1000 * min(column) for column in zip(*times, strict=True))

@@ -24,6 +24,7 @@ from cxrlocus.data.transforms import Augmentation, augment
 from cxrlocus.errors import DataError, LeakError
 from cxrlocus.functional.losses import LOSSES
 from cxrlocus.methods.baselines.controls import CONTROLS
+from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.methods.cam.model import CamLocalizer
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.models.backbones import Backbone
@@ -201,6 +202,9 @@ def test_convention_cells_lie_where_they_look() -> None:
     frames = Frame.of_size(128, 128).matrix[None]
     said = localizer.explain(torch.rand(1, 1, 128, 128), frames)
     np.testing.assert_allclose(said.frames[0], [[128, 0, -15.5], [0, 128, -15.5]], atol=0.05)
+    # Gradient maps of the same layer lie there too, however it is named; where another layer looks is not told.
+    for layer, offset in (("", localizer.offset), ("backbone", localizer.offset), ("backbone.net.layer3", 0.0)):
+        assert GradCamLocalizer(localizer, layer=layer).offset == offset
     localizer.offset = 0.0
     np.testing.assert_array_equal(localizer.explain(torch.rand(1, 1, 128, 128), frames).frames, frames)
 

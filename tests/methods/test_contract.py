@@ -20,7 +20,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.methods import METHODS, get_method, load_run
 from cxrlocus.methods.cam.model import CamLocalizer
-from cxrlocus.models.registration import lying
+from cxrlocus.models.registration import registered
 from cxrlocus.training.fit import FitConfig
 from cxrlocus.types import MAP_KINDS, Localizer
 
@@ -104,7 +104,7 @@ def test_explain_says_what_it_declares(localizer: Localizer, films: torch.Tensor
     assert np.isfinite(said.frames).all()
     # A method that aligns films gives frames of its own.
     if getattr(localizer.net, "aligner", None) is None:
-        np.testing.assert_array_equal(said.frames, lying(frames(n), localizer.offset, said.maps.shape[2:]))
+        np.testing.assert_array_equal(said.frames, registered(frames(n), localizer.offset, said.maps.shape[2:]))
     assert not said.maps.requires_grad
     assert not said.prob.requires_grad
 

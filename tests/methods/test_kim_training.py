@@ -249,6 +249,15 @@ def test_a_stream_takes_probable_films_or_the_best_and_says_which() -> None:
     assert (threshold(mean, told, config, findings)[2] == 0).all()
 
 
+@pytest.mark.parametrize(("mirror", "offset"), [("film", -0.5), ("grid", 0.0)])
+def test_a_stream_mirrors_about_the_film_or_the_grid(mirror: str, offset: float) -> None:
+    config = KimConfig(mask_least=1, mirror=mirror)  # type: ignore[arg-type]  # both names are allowed
+    maps = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    stream = MapStream(config, Findings(("Mass",)), 4, offset=-0.5)
+    stream.add(maps, torch.ones(3, 1), torch.ones(3, 1, dtype=torch.bool))
+    torch.testing.assert_close(stream.means()[0][0], place_maps(maps, torch.tensor([True]), offset)[:, 0].mean(0))
+
+
 def test_a_stream_goes_on_from_what_it_saved(tmp_path: Path) -> None:
     config, draw = KimConfig(mask_best=4), torch.Generator().manual_seed(0)
     maps, prob = torch.randn(20, 2, 4, 4, generator=draw), torch.rand(20, 2, generator=draw)
@@ -392,3 +401,13 @@ def test_drawn_masks_lie_where_their_zones_do() -> None:
     assert (heart * columns).sum() / heart.sum() == pytest.approx(0.53 * 64, abs=0.5)
     # An ellipse of half axes .20 and .16.
     assert heart.mean() == pytest.approx(np.pi * 0.20 * 0.16, rel=0.03)
+
+
+@pytest.mark.parametrize("finding", ["Cardiomegaly", "Effusion", "Nodule"])
+def test_a_drawn_mask_lies_where_cells_look(finding: str) -> None:
+    """Cells that look a whole cell left and up see what the cell before them would on the plain grid."""
+    plain, moved = draw_mask(finding, 16), draw_mask(finding, 16, -1.0)
+    assert plain is not None
+    assert moved is not None
+    np.testing.assert_array_equal(moved[1:, 1:], plain[:-1, :-1])
+    assert not np.array_equal(moved, plain)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cxrlocus.models.backbones import Backbone
-from cxrlocus.models.depthwise import SlowDepthwise, hasten_depthwise
+from cxrlocus.models.depthwise import Float32Depthwise, depthwise_in_float32
 
 KINDS = pytest.mark.parametrize("kind", [{"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}])
 
@@ -18,9 +18,9 @@ def pair(kind: dict[str, int], dtype: torch.dtype = torch.float32) -> tuple[nn.C
     plain, other = (nn.Conv2d(6, 6, 3, groups=6, dtype=dtype, **kind) for _ in range(2))  # type: ignore[arg-type]
     other.load_state_dict(plain.state_dict())
     net = nn.Sequential(other)
-    hasten_depthwise(net)
+    depthwise_in_float32(net)
     hastened = net[0]
-    assert isinstance(hastened, SlowDepthwise)
+    assert isinstance(hastened, Float32Depthwise)
     return plain, hastened
 
 
@@ -70,14 +70,14 @@ def test_gradcheck(kind: dict[str, int]) -> None:
 )
 def test_other_convolutions_stay(conv: nn.Conv2d) -> None:
     net = nn.Sequential(conv)
-    hasten_depthwise(net)
+    depthwise_in_float32(net)
     assert type(net[0]) is nn.Conv2d
 
 
 def test_a_backbone_keeps_its_keys_and_its_features() -> None:
     torch.manual_seed(0)
     backbone = Backbone("mobilenetv2_050").eval()
-    assert sum(isinstance(m, SlowDepthwise) for m in backbone.modules()) == 4
+    assert sum(isinstance(m, Float32Depthwise) for m in backbone.modules()) == 4
     plain = timm.create_model("mobilenetv2_050", num_classes=0, global_pool="").eval()
     plain.load_state_dict(backbone.net.state_dict())
     films = torch.rand(1, 1, 64, 64)

@@ -12,13 +12,13 @@ from torch import nn
 from cxrlocus.methods.cai2018 import CaiConfig
 from cxrlocus.methods.cai2018.model import build as build_mining
 from cxrlocus.models.backbones import Backbone
-from cxrlocus.models.registration import LEAST, centre_offset, lying, on_film
+from cxrlocus.models.registration import LEAST, centre_offset, on_film, registered
 from cxrlocus.regions.maps import to_film
 from cxrlocus.types import Frame
 
 
 def offset_of(net: nn.Module) -> float:
-    return centre_offset(net, lambda one, images: one(images))
+    return centre_offset(net)
 
 
 def one_sided(stride: int) -> float:
@@ -90,7 +90,7 @@ def test_a_marker_is_found_where_it_was_planted() -> None:
         with torch.no_grad():
             change = (backbone(lit) - backbone(dark)).square().sum(1, keepdim=True)
         for moved, errors in missed.items():
-            frames = lying(Frame.of_size(512, 512).matrix[None], moved, change.shape[2:])
+            frames = registered(Frame.of_size(512, 512).matrix[None], moved, change.shape[2:])
             grid, _ = to_film(change[0, 0].numpy(), frames[0], (512, 512), 256)
             heat = grid / grid.sum()
             centre = (np.arange(256) + 0.5) * 2
@@ -103,7 +103,7 @@ def test_a_marker_is_found_where_it_was_planted() -> None:
 @given(st.floats(-1, 1), st.integers(1, 5), st.integers(1, 5))
 def test_cells_lie_where_they_look(offset: float, h: int, w: int) -> None:
     frame = np.array([[[30.0, 4.0, 7.0], [-2.0, 50.0, 1.0]]])
-    moved = lying(frame, offset, (h, w))
+    moved = registered(frame, offset, (h, w))
     centres = np.array([[(column + 0.5) / w, (row + 0.5) / h] for row in range(h) for column in range(w)])
     looks = centres + offset / np.array([w, h])
     np.testing.assert_allclose(Frame(moved[0]).to_pixels(centres), Frame(frame[0]).to_pixels(looks), atol=1e-9)
@@ -113,7 +113,7 @@ def test_cells_lie_where_they_look(offset: float, h: int, w: int) -> None:
 
 def test_what_no_cell_looks_at_is_out_of_reach() -> None:
     """Eight cells of 8 pixels that look 4 pixels aside reach to 60 of 64."""
-    frames = lying(Frame.of_size(64, 64).matrix[None], -0.5, (8, 8))
+    frames = registered(Frame.of_size(64, 64).matrix[None], -0.5, (8, 8))
     _, inside = to_film(np.random.default_rng(0).random((8, 8)), frames[0], (64, 64), 64)
     assert inside is not None
     assert inside[:60, :60].all()
@@ -125,7 +125,7 @@ def test_what_no_cell_looks_at_is_out_of_reach() -> None:
 def test_pictures_agree_with_frames(offset: float) -> None:
     torch.manual_seed(0)
     maps = torch.rand(1, 1, 6, 6)
-    frames = lying(Frame.of_size(96, 96).matrix[None], offset, (6, 6))
+    frames = registered(Frame.of_size(96, 96).matrix[None], offset, (6, 6))
     grid, inside = to_film(maps[0, 0].numpy(), frames[0], (96, 96), 96)
     # cv2 samples at 1/32 of a cell; pictures go on unchanged where no cell looks.
     np.testing.assert_allclose(on_film(maps, 96, offset)[0, 0].numpy()[inside], grid[inside], atol=0.06)

@@ -13,7 +13,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from cxrlocus.errors import ConfigError
-from cxrlocus.models.depthwise import hasten_depthwise
+from cxrlocus.models.depthwise import depthwise_in_float32
 
 Stem = Literal["repeat", "adapt"]
 
@@ -55,7 +55,7 @@ class Backbone(nn.Module):
             raise ConfigError(f"std must be positive; got {std}.")
         self.name, self.stem, self.mean, self.std = name, stem, mean, std
         self.net: Any = _create(name, stride, in_chans=3 if stem == "repeat" else 1, pretrained=pretrained)
-        hasten_depthwise(self.net)
+        depthwise_in_float32(self.net)
         self.channels: int = self.net.num_features
         self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
         self._check_grid(stride)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +31,7 @@ _WIDE, _LOW = 512, 64
 _FAINT = 1e-3
 
 
-def centre_offset(net: Net, features: Callable[[Net, Tensor], Tensor]) -> float:
+def centre_offset(net: Net, features: Callable[[Net, Tensor], Tensor] = nn.Module.__call__) -> float:
     """How far from its own centre a cell of a network's features looks, in cells, right and down; -.48 for a ResNet.
 
     The network is copied with weights that are all positive and equal and norms that do nothing, so that what a cell
@@ -39,16 +40,16 @@ def centre_offset(net: Net, features: Callable[[Net, Tensor], Tensor]) -> float:
 
     Args:
         net: the network; it is left as it is.
-        features: ``features(net, images)``, its features (N, D, h, w) of images (N, 1, H, W).
+        features: ``features(net, images)``, its features (N, D, h, w) of images (N, 1, H, W); by default what it gives.
 
     Returns:
         The offset; 0 where it cannot be told (a cell gathers nothing, or everything alike), or is below ``LEAST``.
 
     Example:
         >>> two = nn.Sequential(*(nn.Conv2d(1, 1, 3, stride=2, padding=1) for _ in range(2)))
-        >>> centre_offset(two, lambda net, images: net(images))  # looks at pixel 4 i, in a cell from 4 i to 4 i + 4
+        >>> centre_offset(two)  # looks at pixel 4 i, in a cell from 4 i to 4 i + 4
         -0.375
-        >>> centre_offset(nn.Conv2d(1, 1, 4, stride=4), lambda net, images: net(images))
+        >>> centre_offset(nn.Conv2d(1, 1, 4, stride=4))
         0.0
     """
     probe = copy.deepcopy(net).cpu().double().eval()
@@ -67,7 +68,7 @@ def centre_offset(net: Net, features: Callable[[Net, Tensor], Tensor]) -> float:
     return offset if math.isfinite(offset) and LEAST <= abs(offset) <= 1 else 0.0
 
 
-def lying(frames: FloatArray, offset: float, cells: Sequence[int]) -> FloatArray:
+def registered(frames: FloatArray, offset: float, cells: Sequence[int]) -> FloatArray:
     """Frames of maps whose cells lie where they look.
 
     The film's last strip, half a cell wide or less, is then out of the maps' reach: no cell looks there.
@@ -78,15 +79,25 @@ def lying(frames: FloatArray, offset: float, cells: Sequence[int]) -> FloatArray
         cells: (h, w) of the grid.
 
     Example:
-        >>> import numpy as np
         >>> frame = np.array([[[8.0, 0.0, 0.0], [0.0, 8.0, 0.0]]])
-        >>> lying(frame, -0.5, (2, 4))[0].tolist()  # cells of 2 x 4 pixels
+        >>> registered(frame, -0.5, (2, 4))[0].tolist()  # cells of 2 x 4 pixels
         [[8.0, 0.0, -1.0], [0.0, 8.0, -2.0]]
     """
     h, w = cells
-    moved = frames.copy()
-    moved[:, :, 2] += frames[:, :, 0] * (offset / w) + frames[:, :, 1] * (offset / h)
-    return moved
+    return composed(frames, np.array([[[1.0, 0.0, offset / w], [0.0, 1.0, offset / h]]]))
+
+
+def composed(frames: FloatArray, inner: FloatArray) -> FloatArray:
+    """``types.Frame.compose`` of each frame (N, 2, 3) with its affine (N, 2, 3) or one for all (1, 2, 3), unit -> unit.
+
+    Example:
+        >>> frames = np.array([[[1024.0, 0.0, 0.0], [0.0, 1024.0, 0.0]]])
+        >>> composed(frames, np.array([[[0.5, 0.0, 0.25], [0.0, 1.0, 0.0]]])).tolist()
+        [[[512.0, 0.0, 256.0], [0.0, 1024.0, 0.0]]]
+    """
+    both = frames[:, :, :2] @ inner
+    both[:, :, 2] += frames[:, :, 2]
+    return np.asarray(both)
 
 
 def on_film(maps: Tensor, side: int, offset: float) -> Tensor:

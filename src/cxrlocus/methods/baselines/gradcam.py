@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.attribution import ATTRIBUTIONS
 from cxrlocus.models.modes import evaluating
-from cxrlocus.models.registration import lying
+from cxrlocus.models.registration import registered
 from cxrlocus.types import Explained, Findings, Fit, FloatArray, Localizer
 
 
@@ -70,7 +70,7 @@ class GradCamLocalizer:
             raise ConfigError(f"layer {layer!r} is not in the network; its modules begin with {', '.join(near)}.")
         self.localizer, self.attribution = localizer, ATTRIBUTIONS[attribution]
         self.layer = modules[layer] if layer else localizer.target_layer
-        self.offset = 0.0 if layer else localizer.offset
+        self.offset = localizer.offset if self.layer is localizer.target_layer else 0.0
         self.findings, self.size, self.fit = localizer.findings, localizer.size, localizer.fit
 
     def explain(self, images: Tensor, frames: FloatArray) -> Explained:
@@ -85,7 +85,7 @@ class GradCamLocalizer:
             maps = self._maps(logits, seen)
         prob = torch.sigmoid(logits.detach().float()).cpu()
         shown = torch.stack(maps, dim=1).cpu()
-        return Explained(prob, shown, lying(frames, self.offset, shown.shape[2:]), "logit")
+        return Explained(prob, shown, registered(frames, self.offset, shown.shape[2:]), "logit")
 
     def _maps(self, logits: Tensor, seen: list[Tensor]) -> list[Tensor]:
         if not seen or seen[-1].ndim != 4:

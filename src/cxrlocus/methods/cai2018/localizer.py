@@ -17,7 +17,7 @@ from cxrlocus.functional.mining import Mined, final_map, mine_maps, steps_found,
 from cxrlocus.methods.cai2018.config import MINE, CaiConfig, stages_of
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.models.modes import evaluating
-from cxrlocus.models.registration import centre_offset, lying
+from cxrlocus.models.registration import centre_offset, registered
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -90,7 +90,7 @@ class CaiLocalizer:
         """
         looked = self.look(images)
         prob, maps = torch.sigmoid(looked.logits).cpu(), looked.final.cpu()
-        said = Explained(prob, maps, lying(frames, self.offset, maps.shape[2:]), self.kind)
+        said = Explained(prob, maps, registered(frames, self.offset, maps.shape[2:]), self.kind)
         return said, steps_found(looked.mined.open).cpu()
 
     def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.models.pools import pool_options
-from cxrlocus.models.registration import centre_offset, lying
+from cxrlocus.models.registration import centre_offset, registered
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -45,7 +45,7 @@ class CamLocalizer:
     @cached_property
     def offset(self) -> float:
         """How far from its own centre a cell looks (``models.registration``); 0 leaves maps on the plain grid."""
-        return centre_offset(self.net, lambda net, images: net.backbone(images))
+        return centre_offset(self.net.backbone)
 
     @property
     def target_layer(self) -> nn.Module:
@@ -63,7 +63,7 @@ class CamLocalizer:
         with evaluating(self.net), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.net(images.to(self.device))
         prob, maps = torch.sigmoid(out.logits.float()).cpu(), out.maps.float().cpu()
-        return Explained(prob, maps, lying(frames, self.offset, maps.shape[2:]), "logit")
+        return Explained(prob, maps, registered(frames, self.offset, maps.shape[2:]), "logit")
 
 
 def build(config: CamConfig, findings: int) -> CamNet:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cxrlocus.methods.kim2021.config import KimConfig, stages_of
 from cxrlocus.methods.kim2021.model import KimNet, build
 from cxrlocus.models.modes import evaluating
-from cxrlocus.models.registration import lying, on_film
+from cxrlocus.models.registration import composed, on_film, registered
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -59,8 +59,10 @@ class KimLocalizer:
             maps = self.net.evidence(self.net.features(aligned))
         prob = torch.sigmoid(maps.mean(dim=(-2, -1)) + self.net.bias)
         if self.net.aligner is not None:
-            frames = aligned_frames(frames, affine.double().cpu().numpy())
-        return Explained(prob.float().cpu(), maps.float().cpu(), lying(frames, self.offset, maps.shape[2:]), "logit")
+            frames = composed(frames, affine.double().cpu().numpy())
+        return Explained(
+            prob.float().cpu(), maps.float().cpu(), registered(frames, self.offset, maps.shape[2:]), "logit"
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -98,19 +100,6 @@ class AlignedLocalizer(KimLocalizer):
         evidence = on_film(attended / (1 + net.masks), side, self.offset)
         shown = {"aligned film": film, "disease mask": mask, "evidence S": evidence}
         return {name: np.ascontiguousarray(values.cpu().numpy()) for name, values in shown.items()}
-
-
-def aligned_frames(frames: FloatArray, affine: FloatArray) -> FloatArray:
-    """Frames (N, 2, 3) of aligned films: ``types.Frame.compose`` of each with its affine (N, 2, 3), unit -> unit.
-
-    Example:
-        >>> frames = np.array([[[1024.0, 0.0, 0.0], [0.0, 1024.0, 0.0]]])
-        >>> aligned_frames(frames, np.array([[[0.5, 0.0, 0.25], [0.0, 1.0, 0.0]]])).tolist()
-        [[[512.0, 0.0, 256.0], [0.0, 1024.0, 0.0]]]
-    """
-    linear = frames[:, :, :2] @ affine
-    linear[:, :, 2] += frames[:, :, 2]
-    return np.asarray(linear)
 
 
 def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:

@@ -77,7 +77,7 @@ class KimNet(nn.Module):
 
     def offset(self) -> float:
         """How far from its own centre a cell of the maps looks, on the aligned film (``models.registration``)."""
-        return centre_offset(self.features, lambda features, images: features(images))
+        return centre_offset(self.features)
 
 
 def build(config: KimConfig, findings: int) -> KimNet:
