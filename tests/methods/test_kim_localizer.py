@@ -127,6 +127,11 @@ def test_panels_show_the_aligned_film_its_mask_and_what_it_gates() -> None:
     torch.testing.assert_close(maps, (1 + one.net.masks) * evidence)
     mask = torch.from_numpy(shown["disease mask"])
     torch.testing.assert_close(F.adaptive_avg_pool2d(mask, CELLS)[0], one.net.masks, rtol=0, atol=0.01)
+    # Where cells look is said by the frames, once: panels are drawn through them too.
+    one.offset = -0.4
+    assert not np.allclose(one.explain(film, frames).frames, localizer(POSES[1:2]).explain(film, frames).frames)
+    for name, values in one.panels(film).items():
+        np.testing.assert_array_equal(values, shown[name])
 
 
 def test_gradient_maps_look_into_unaligned_films_only() -> None:

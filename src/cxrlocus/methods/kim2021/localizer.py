@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cxrlocus.methods.kim2021.config import KimConfig, stages_of
 from cxrlocus.methods.kim2021.model import KimNet, build
 from cxrlocus.models.modes import evaluating
-from cxrlocus.models.registration import composed, on_film, registered
+from cxrlocus.models.registration import composed, registered
 from cxrlocus.training.checkpoint import load_weights
 from cxrlocus.training.machine import placed, resolve_precision
 from cxrlocus.training.run import RunInfo
@@ -88,7 +88,8 @@ class AlignedLocalizer(KimLocalizer):
     def panels(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
         """The aligned film, the disease mask psi and the evidence S before its gate, each (N, C, h, w), raw.
 
-        All are on the square of the aligned film, h = w at most 128.
+        The film is on its own square, the others on that of the maps, whose frames say where cells look; h = w, at most
+        128.
         """
         net, side = self.net, min(SHOWN, images.shape[-1])
         with evaluating(net), self._autocast():
@@ -96,10 +97,14 @@ class AlignedLocalizer(KimLocalizer):
             attended = net.evidence(net.features(aligned))
         shape = (len(images), len(self.findings), side, side)
         film = F.interpolate(aligned.float(), size=(side, side), mode="area").expand(shape)
-        mask = on_film(net.masks[None], side, self.offset).expand(shape)
-        evidence = on_film(attended / (1 + net.masks), side, self.offset)
+        mask = _grown(net.masks[None], side).expand(shape)
+        evidence = _grown(attended / (1 + net.masks), side)
         shown = {"aligned film": film, "disease mask": mask, "evidence S": evidence}
         return {name: np.ascontiguousarray(values.cpu().numpy()) for name, values in shown.items()}
+
+
+def _grown(maps: Tensor, side: int) -> Tensor:
+    return F.interpolate(maps.float(), size=(side, side), mode="bilinear", align_corners=False)
 
 
 def load_kim(folder: Path, info: RunInfo) -> KimLocalizer:
