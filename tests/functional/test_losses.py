@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrlocus.functional.losses import LOSSES, masked_bce, weighted_bce
+from cxrlocus.functional.losses import LOSSES, cell_bce, masked_bce, weighted_bce
 
 names = pytest.mark.parametrize("name", sorted(LOSSES))
 
@@ -128,3 +128,66 @@ def test_losses_refuse_shapes_that_differ(name: str, a: list[int], b: list[int],
         return
     with pytest.raises(ValueError, match="must have one shape"):
         LOSSES[name](*parts)
+
+
+def cells(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(3, 4, 2, 5, generator=draw, dtype=torch.float64)
+    shares = torch.rand(3, 4, 2, 5, generator=draw, dtype=torch.float64)
+    return logits, shares, torch.rand(3, 4, generator=draw) < 0.7
+
+
+def test_cells_reference_value() -> None:
+    # >>> import math; s=lambda x: 1/(1+math.exp(-x)); row=[(2.0, .25), (-1.0, 1.0)]
+    # >>> print(sum(-(3*y*math.log(s(x)) + (1-y)*math.log(1-s(x))) for x, y in row) / 2)
+    logits = torch.tensor([[[[2.0, -1.0]], [[7.0, 7.0]]]], dtype=torch.float64)
+    shares = torch.tensor([[[[0.25, 1.0]], [[0.5, 0.5]]]], dtype=torch.float64)
+    told = torch.tensor([[True, False]])
+    assert cell_bce(logits, shares, told, rare=3.0).item() == pytest.approx(2.8150885395595635, abs=1e-12)
+
+
+def test_cells_of_whole_shares_are_labels() -> None:
+    logits, shares, told = cells()
+    whole = (shares > 0.5).double()
+    known = told[:, :, None, None].expand_as(whole)
+    torch.testing.assert_close(
+        cell_bce(logits, whole, told), masked_bce(logits.flatten(1), whole.flatten(1), known.flatten(1))
+    )
+
+
+def test_cells_say_their_share_where_nothing_is_rare_and_more_where_it_is() -> None:
+    share = torch.full((1, 1, 1, 1), 0.2, dtype=torch.float64)
+    told = torch.ones(1, 1, dtype=torch.bool)
+    for rare, best in ((1.0, 0.2), (3.0, 0.6 / 1.4)):
+        at = torch.logit(torch.full_like(share, best)).requires_grad_()
+        cell_bce(at, share, told, rare).backward()
+        assert at.grad is not None
+        assert abs(at.grad.item()) < 1e-12
+
+
+def test_cells_are_averaged_in_any_order_and_what_is_not_told_counts_nothing() -> None:
+    logits, shares, told = cells()
+    loss = cell_bce(logits, shares, told, 2.0)
+    turned = cell_bce(logits.flip(0, 1, 2, 3), shares.flip(0, 1, 2, 3), told.flip(0, 1), 2.0)
+    torch.testing.assert_close(turned, loss)
+    noise = torch.where(told[:, :, None, None], shares, 1 - shares)
+    torch.testing.assert_close(cell_bce(logits, noise, told, 2.0), loss)
+    alone = logits.clone().requires_grad_()
+    nothing = cell_bce(alone, shares, torch.zeros_like(told), 2.0)
+    nothing.backward()
+    assert nothing.item() == 0.0
+    assert alone.grad is not None
+    assert (alone.grad == 0).all()
+
+
+def test_cells_have_the_gradient_of_their_loss() -> None:
+    logits, shares, told = cells()
+    assert torch.autograd.gradcheck(lambda x: cell_bce(x, shares, told, 3.0), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("wrong", ["logits", "shares", "told"])
+def test_cells_of_other_shapes_are_refused(wrong: str) -> None:
+    given_ = dict(zip(("logits", "shares", "told"), cells(), strict=True))
+    given_[wrong] = given_[wrong][:2] if wrong != "logits" else given_[wrong][..., 0]
+    with pytest.raises(ValueError, match=r"must be \(N, C, h, w\) and told \(N, C\)"):
+        cell_bce(**given_)

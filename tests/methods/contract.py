@@ -24,6 +24,10 @@ TINY: Mapping[str, Mapping[str, str]] = {
     "cam": {
         "backbone": "test_resnet", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005",
     },
+    "drawn": {
+        "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.005", "drawn": "2",
+        "planted": "0", "width": "8", "head": "8",
+    },
     "infomask2019": {
         "finding": "all", "size": "64", "epochs": "2", "batch_size": "8", "precision": "fp32", "lr": "0.001",
         "norm": "none",

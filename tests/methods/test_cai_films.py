@@ -17,9 +17,9 @@ from cxrlocus.data.nih_names import seen_films
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
 from cxrlocus.methods import METHODS
-from cxrlocus.methods.base import Recipe
-from cxrlocus.methods.cai2018 import CaiConfig, setting_of, training_films
-from cxrlocus.methods.cai2018.films import TRANSDUCTIVE, TransductiveLoader
+from cxrlocus.methods.base import TRANSDUCTIVE, Recipe, learned_films
+from cxrlocus.methods.cai2018 import CaiConfig, setting_of
+from cxrlocus.methods.cai2018.films import TransductiveLoader
 from cxrlocus.training.run import open_run, read_films, read_run
 
 BOTH = CaiConfig(setting="transductive")
@@ -28,7 +28,7 @@ BOTH = CaiConfig(setting="transductive")
 @pytest.fixture(scope="module")
 def joined(planted: Index) -> Index:
     """36 films to train on, and the 9 boxed ones of the 12 test films."""
-    return training_films(BOTH, planted)
+    return learned_films(BOTH, planted)
 
 
 def loader(
@@ -47,12 +47,12 @@ def test_boxed_test_films_join_with_their_labels_and_without_their_boxes(planted
     assert len(came) == 9
     assert len(joined) == 45
     assert joined.hash != planted.split("train").hash
-    assert training_films(CaiConfig(), planted).hash == planted.split("train").hash
+    assert learned_films(CaiConfig(), planted).hash == planted.split("train").hash
 
 
 def test_without_boxed_films_there_is_nothing_to_join(planted: Index) -> None:
-    with pytest.raises(ConfigError, match="mines the boxed films of split 'test', and there is none"):
-        training_films(BOTH, planted.split("train"))
+    with pytest.raises(ConfigError, match="learns from the boxed films of split 'test', and there is none"):
+        learned_films(BOTH, planted.split("train"))
 
 
 @pytest.mark.parametrize(("mined", "world"), [(1, 1), (2, 1), (2, 2), (8, 1), (3, 4)])

@@ -15,15 +15,17 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from cxrlocus.data.nih_names import seen_films
 from cxrlocus.data.records import Index
 from cxrlocus.errors import CxrlocusError
 from cxrlocus.functional.losses import LOSSES
-from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.base import Recipe, learned_films
 from cxrlocus.methods.cam.config import CamConfig
 from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, training_parts, validator
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
+from cxrlocus.training.run import read_films
 from cxrlocus.types import Batch
 
 CONFIG = CamConfig(backbone="test_resnet", size=64, batch_size=5, val_fraction=0.25)
@@ -68,6 +70,22 @@ def test_a_part_of_the_patients_is_held_out_and_written_down(
     assert tuple((tmp_path / "val_list.txt").read_text(encoding="utf-8").split()) == val.index.images
     assert train.loader.augmentation is not None
     assert val.loader.augmentation is None
+
+
+def test_boxed_films_that_join_are_learned_from_and_choose_nothing(
+    planted: Index, tmp_path: Path, cache: Path, fabric: Fabric
+) -> None:
+    for name in ("one", "both"):
+        (tmp_path / name).mkdir()
+    alone, chosen = training_parts(recipe(planted.split("train"), tmp_path / "one", cache, fabric))
+    both = replace(CONFIG, setting="transductive")
+    films = learned_films(both, planted)
+    train, val = training_parts(replace(recipe(films, tmp_path / "both", cache, fabric), config=both))
+    boxed = [r.image for r in planted.records if r.split == "test" and r.boxes]
+    assert train.index.images == (*alone.index.images, *boxed)
+    assert val.index.images == chosen.index.images
+    assert not any(r.boxes for r in train.index.records if r.image in boxed)
+    assert seen_films(read_films(tmp_path / "both"), planted.split("test")).sum() == len(boxed)
 
 
 def test_a_split_named_val_is_taken_as_it_is(planted: Index, tmp_path: Path, cache: Path, fabric: Fabric) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class Loader:
         world: processes that share the films.
         drop_last: leave out the last step where it is not full.
         device: where batches are made and come out; None is the CPU. Films travel as bytes and are augmented there.
+        beside: ``beside(batch, epoch, step)`` makes what comes out of a batch, ahead of its use; None leaves it.
 
     Raises:
         ConfigError: a number is out of range, ``films`` are not the index's, or no film is left.
@@ -70,6 +72,7 @@ class Loader:
         world: int = 1,
         drop_last: bool = False,
         device: torch.device | None = None,
+        beside: Callable[[Batch, int, int], Any] | None = None,
     ) -> None:
         if batch_size < 1 or seed < 0 or not 0 <= rank < world:
             raise ConfigError(
@@ -89,6 +92,7 @@ class Loader:
         self.films, self.batch_size, self.shuffle, self.seed = films, batch_size, shuffle, seed
         self.augmentation, self.rank, self.world = augmentation, rank, world
         self.device = device or torch.device("cpu")
+        self.beside = beside
         self._target = torch.from_numpy(index.target.astype(np.float32))
         self._known = torch.from_numpy(index.known)
 
@@ -102,14 +106,14 @@ class Loader:
             return self.positions
         return np.random.default_rng([self.seed, epoch]).permutation(self.positions)
 
-    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """An epoch's batches from ``start_step`` on: exactly those that a whole epoch would yield from there.
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
+        """An epoch's batches (Batch, or what ``beside`` makes of it) from ``start_step`` on, as a whole epoch has them.
 
         One thread prepares up to two batches ahead; leaving the loop early stops it.
         """
         order = self.order(epoch)
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as thread:
-            ahead: deque[Future[Batch]] = deque()
+            ahead: deque[Future[Any]] = deque()
             try:
                 for step in range(start_step, len(self)):
                     ahead.append(thread.submit(self._batch, order, epoch, step))
@@ -121,7 +125,7 @@ class Loader:
                 for future in ahead:
                     future.cancel()
 
-    def _batch(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def _batch(self, order: NDArray[np.int64], epoch: int, step: int) -> Any:
         dealt = order[step * self.batch_size * self.world : (step + 1) * self.batch_size * self.world]
         short = -len(dealt) % self.world
         if short:
@@ -133,7 +137,8 @@ class Loader:
             images, _ = augment(images, self._generator(epoch, step), self.augmentation)
         rows = torch.from_numpy(mine)
         labels = (self._target[rows], self._known[rows], rows)
-        return Batch(images, *(part.to(self.device) for part in labels))
+        batch = Batch(images, *(part.to(self.device) for part in labels))
+        return batch if self.beside is None else self.beside(batch, epoch, step)
 
     def _generator(self, epoch: int, step: int) -> torch.Generator:
         word = np.random.SeedSequence([self.seed, epoch, step, self.rank]).generate_state(1, np.uint64)[0]

@@ -69,5 +69,38 @@ def weighted_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return of_positives + of_negatives
 
 
+def cell_bce(logits: Tensor, shares: Tensor, told: Tensor, rare: float = 1.0) -> Tensor:
+    """Cross-entropy of map cells against the share of each that a finding covers, mean over the maps that are told.
+
+    ``-(rare s ln p + (1 - s) ln(1 - p))``, p the sigmoid of the cell's logit and s its share: at ``rare`` = 1 the least
+    value is at p = s, at more, covered cells count so many times as much as empty ones and p rises above s.
+
+    Args:
+        logits: (N, C, h, w), any range.
+        shares: (N, C, h, w) in [0, 1].
+        told: (N, C) bool, the maps whose shares are known.
+        rare: positive.
+
+    Returns:
+        A scalar; 0 with zero gradient when nothing is told.
+
+    Raises:
+        ValueError: the shapes disagree.
+
+    Example:
+        >>> logits, told = torch.zeros(1, 2, 2, 2), torch.tensor([[True, False]])
+        >>> cell_bce(logits, torch.ones(1, 2, 2, 2), told), cell_bce(logits, torch.ones(1, 2, 2, 2), told, rare=3.0)
+        (tensor(0.6931), tensor(2.0794))
+    """
+    if logits.ndim != 4 or logits.shape != shares.shape or told.shape != logits.shape[:2]:
+        raise ValueError(
+            "logits and shares must be (N, C, h, w) and told (N, C); got "
+            f"{tuple(logits.shape)}, {tuple(shares.shape)} and {tuple(told.shape)}."
+        )
+    weight = logits.new_tensor(rare)
+    each = F.binary_cross_entropy_with_logits(logits, shares, pos_weight=weight, reduction="none").mean(dim=(-2, -1))
+    return torch.where(told, each, 0.0).sum() / told.sum().clamp(min=1)
+
+
 LOSSES = {"bce": masked_bce, "weighted_bce": weighted_bce}
 """Classification losses by name: (logits, target, known) -> scalar."""

@@ -9,6 +9,7 @@ from cxrlocus.errors import ConfigError, RunError
 from cxrlocus.methods.base import MethodSpec, check_options
 from cxrlocus.methods.cai2018 import CAI
 from cxrlocus.methods.cam import CAM
+from cxrlocus.methods.drawn import DRAWN
 from cxrlocus.methods.infomask2019 import INFOMASK
 from cxrlocus.methods.kim2021 import KIM
 from cxrlocus.methods.yao2018 import YAO
@@ -18,6 +19,7 @@ from cxrlocus.types import Localizer
 METHODS: dict[str, MethodSpec[Any]] = {
     "cai2018": CAI,
     "cam": CAM,
+    "drawn": DRAWN,
     "infomask2019": INFOMASK,
     "kim2021": KIM,
     "yao2018": YAO,

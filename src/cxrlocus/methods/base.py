@@ -18,6 +18,9 @@ from cxrlocus.types import Localizer
 
 ConfigT = TypeVar("ConfigT", bound=FitConfig)
 
+TRANSDUCTIVE = "transductive"
+"""The split of films that are learned from by their labels and measured by their boxes."""
+
 Judge = Callable[[Localizer, Index, str, Path], float]
 """``judge(localizer, films, criterion, scratch)``: how well maps agree with the boxes of films; more is better."""
 
@@ -51,6 +54,39 @@ class Recipe(Generic[ConfigT]):
     judge: Judge | None = None
 
 
+def learned_films(config: Any, index: Index) -> Index:
+    """The films of a data set that a Config may learn from.
+
+    Inductive: splits "train" and "val". Transductive: the boxed films of split "test" too, as split "transductive",
+    with their labels and without their boxes. So a run's hash of its films says which, as its config does.
+
+    Raises:
+        DataError: no film belongs to split "train" or "val".
+        ConfigError: the setting is transductive, and no test film has a box.
+
+    Example:
+        >>> from cxrlocus.data.records import Record, TruthBox
+        >>> from cxrlocus.methods.options import ClassifierConfig
+        >>> from cxrlocus.types import BOXED8
+        >>> box = TruthBox("Mass", (0, 0, 9, 9))
+        >>> a = Record("a", Path("a"), "1", "train")
+        >>> b = Record("b", Path("b"), "2", "test", frozenset({"Mass"}), boxes=(box,))
+        >>> films = learned_films(ClassifierConfig(setting="transductive"), Index("some", Path(), BOXED8, (a, b)))
+        >>> [(r.image, r.split, len(r.positive), len(r.boxes)) for r in films.records]
+        [('a', 'train', 0, 0), ('b', 'transductive', 1, 0)]
+    """
+    films = index.split("train", "val")
+    if config.setting == "inductive":
+        return films
+    joining = tuple(replace(r, split=TRANSDUCTIVE, boxes=()) for r in index.records if r.split == "test" and r.boxes)
+    if not joining:
+        raise ConfigError(
+            f"{index.root}: setting=transductive learns from the boxed films of split 'test', and there is none. "
+            "Use setting=inductive."
+        )
+    return replace(films, records=films.records + joining)
+
+
 @dataclass(frozen=True)
 class MethodSpec(Generic[ConfigT]):
     """A method: one folder of code, one line in METHODS.
@@ -63,7 +99,6 @@ class MethodSpec(Generic[ConfigT]):
         variants: named sets of Config fields, for ablations; "" is the method itself.
         train: carries out the recipe, skipping stages that are done.
         load: a trained run folder to a Localizer.
-        films: the films of a data set that a Config may train on; splits "train" and "val" unless told otherwise.
         stages: what each stage of a Config depends on, in order, for a method whose runs may have stages in common.
     """
 
@@ -74,7 +109,6 @@ class MethodSpec(Generic[ConfigT]):
     variants: Mapping[str, Mapping[str, Any]]
     train: Callable[[Recipe[ConfigT]], None]
     load: Callable[[Path, RunInfo], Localizer]
-    films: Callable[[ConfigT, Index], Index] = lambda _config, index: index.split("train", "val")
     stages: Callable[[ConfigT], Mapping[str, Mapping[str, Any]]] = lambda _config: {}
 
     def configure(

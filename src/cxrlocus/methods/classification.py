@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from cxrlocus.data.splits import hold_out, write_split
 from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import CxrlocusError
 from cxrlocus.functional.losses import LOSSES, masked_bce
-from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.base import TRANSDUCTIVE, Recipe
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.training.checkpoint import write_json
@@ -98,10 +98,18 @@ class Part:
 
 
 def training_films(recipe: Recipe[Any]) -> tuple[Index, Index]:
-    """The films to train on and those that choose the checkpoint: split "val", or a share of the training patients."""
-    if any(r.split == "val" for r in recipe.index.records):
-        return recipe.index.split("train"), recipe.index.split("val")
-    return hold_out(recipe.index.split("train"), recipe.config.val_fraction, seed=recipe.seed)
+    """The films to train on and those that choose the checkpoint: split "val", or a share of the training patients.
+
+    In the transductive setting the boxed films that joined are trained on, and choose nothing.
+    """
+    index = recipe.index
+    if any(r.split == "val" for r in index.records):
+        train, val = index.split("train"), index.split("val")
+    else:
+        train, val = hold_out(index.split("train"), recipe.config.val_fraction, seed=recipe.seed)
+    if recipe.config.setting == "transductive":
+        train = replace(train, records=train.records + index.split(TRANSDUCTIVE).records)
+    return train, val
 
 
 def training_parts(recipe: Recipe[Any]) -> tuple[Part, Part]:

@@ -27,6 +27,8 @@ class ClassifierConfig(FitConfig):
         size: side of the square film, pixels.
         fit: how a film that is not square becomes one.
         loss: "bce", or "weighted_bce" (Wang's W-CEL, Kim's eq. 10).
+        setting: what is learned from: "inductive", the training films; "transductive", the boxed films of split "test"
+            too, by their labels alone, as Cai et al. mine them. Their predictions then say so.
         val_fraction: share of the training patients held out to choose the checkpoint, when there is no "val" split.
 
     Raises:
@@ -41,6 +43,7 @@ class ClassifierConfig(FitConfig):
     size: int = 512
     fit: Fit = "letterbox"
     loss: Literal["bce", "weighted_bce"] = "bce"
+    setting: Literal["inductive", "transductive"] = "inductive"
     val_fraction: float = 0.1
 
     def __post_init__(self) -> None:

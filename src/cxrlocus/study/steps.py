@@ -17,7 +17,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, DataError
 from cxrlocus.functional.attribution import ATTRIBUTIONS
 from cxrlocus.methods import get_method, load_run
-from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.base import Recipe, learned_films
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.prediction.predict import predict
@@ -78,7 +78,7 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars, sib
     # Weights from a file stand in for timm's own, which would only be downloaded and overwritten.
     options = {**job.options, "pretrained": "false"} if job.init else dict(job.options)
     config = method.configure(variant=job.variant, preset=job.preset, options=options)
-    films = method.films(config, index)
+    films = learned_films(config, index)
     info = RunInfo(
         method=method.name,
         variant=job.variant,

@@ -28,7 +28,7 @@ Validate = Callable[[], Mapping[str, float]]
 """Figures of the model as it stands, among them the one that chooses the checkpoint."""
 
 
-FIGURES = {"auroc": 1.0, "accuracy": 1.0, "val_loss": -1.0}
+FIGURES = {"auroc": 1.0, "accuracy": 1.0, "val_loss": -1.0, "cell_loss": -1.0}
 """The figures that may choose a checkpoint, and whether more (1) or less (-1) of them is better."""
 
 

@@ -2,7 +2,7 @@
 
 from cxrlocus.methods.base import MethodSpec
 from cxrlocus.methods.cai2018.config import PRESETS, VARIANTS, CaiConfig, stage_configs
-from cxrlocus.methods.cai2018.films import setting_of, training_films
+from cxrlocus.methods.cai2018.films import setting_of
 from cxrlocus.methods.cai2018.localizer import CaiLocalizer, load_cai
 from cxrlocus.methods.cai2018.recipe import train_cai
 
@@ -15,8 +15,7 @@ CAI = MethodSpec(
     variants=VARIANTS,
     train=train_cai,
     load=load_cai,
-    films=training_films,
     stages=stage_configs,
 )
 
-__all__ = ["CAI", "CaiConfig", "CaiLocalizer", "setting_of", "training_films"]
+__all__ = ["CAI", "CaiConfig", "CaiLocalizer", "setting_of"]

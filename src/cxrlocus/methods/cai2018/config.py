@@ -36,7 +36,6 @@ class CaiConfig(ClassifierConfig):
         mine_rate: its learning rate as a share of ``lr``.
         mine_select: the validation figure that chooses its checkpoint, of films erased as in training.
         tune: what mining trains: "all" of the network, or the layers above the backbone ("top"; not in the paper).
-        setting: whose films are mined: "inductive", the training films; "transductive", those of split "transductive".
         kp: knowledge preservation: "none" (all films of a batch are mined), "vanilla" (a share is), "kp" (and the rest
             is held to what the network said before mining).
         mined_share: n/N, the share of each batch that "vanilla" and "kp" mine.
@@ -73,7 +72,6 @@ class CaiConfig(ClassifierConfig):
     mine_rate: float = 0.1
     mine_select: str = "val_loss"
     tune: Literal["all", "top"] = "all"
-    setting: Literal["inductive", "transductive"] = "inductive"
     kp: Literal["none", "vanilla", "kp"] = "kp"
     mined_share: float = 0.125
     kp_lambda: float = 0.5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,43 +11,7 @@ from numpy.typing import NDArray
 from cxrlocus.data.loader import Loader
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError
-from cxrlocus.methods.cai2018.config import CaiConfig
-
-TRANSDUCTIVE = "transductive"
-"""The split of films that are mined by their labels and measured by their boxes."""
-
-
-def training_films(config: CaiConfig, index: Index) -> Index:
-    """The films of a data set that a Config may train on.
-
-    Inductive: splits "train" and "val". Transductive: the boxed films of split "test" too, as split "transductive",
-    with their labels and without their boxes. So a run's hash of its films says which, as its config does.
-
-    Raises:
-        DataError: no film belongs to split "train" or "val".
-        ConfigError: the setting is transductive, and no test film has a box.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from cxrlocus.data.records import Record, TruthBox
-        >>> from cxrlocus.types import BOXED8
-        >>> box = TruthBox("Mass", (0, 0, 9, 9))
-        >>> a = Record("a", Path("a"), "1", "train")
-        >>> b = Record("b", Path("b"), "2", "test", frozenset({"Mass"}), boxes=(box,))
-        >>> films = training_films(CaiConfig(setting="transductive"), Index("some", Path(), BOXED8, (a, b)))
-        >>> [(r.image, r.split, len(r.positive), len(r.boxes)) for r in films.records]
-        [('a', 'train', 0, 0), ('b', 'transductive', 1, 0)]
-    """
-    films = index.split("train", "val")
-    if config.setting == "inductive":
-        return films
-    joining = tuple(replace(r, split=TRANSDUCTIVE, boxes=()) for r in index.records if r.split == "test" and r.boxes)
-    if not joining:
-        raise ConfigError(
-            f"{index.root}: setting=transductive mines the boxed films of split 'test', and there is none. "
-            "Use setting=inductive."
-        )
-    return replace(films, records=films.records + joining)
+from cxrlocus.methods.base import TRANSDUCTIVE
 
 
 class TransductiveLoader(Loader):

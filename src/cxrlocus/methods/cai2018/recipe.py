@@ -13,7 +13,7 @@ from cxrlocus.data.records import Dropped, Index
 from cxrlocus.data.splits import write_split
 from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import ConfigError
-from cxrlocus.methods.base import Recipe
+from cxrlocus.methods.base import TRANSDUCTIVE, Recipe
 from cxrlocus.methods.cai2018.config import (
     BASE,
     JOINT,
@@ -23,7 +23,7 @@ from cxrlocus.methods.cai2018.config import (
     stage_config,
     stages_of,
 )
-from cxrlocus.methods.cai2018.films import TRANSDUCTIVE, TransductiveLoader
+from cxrlocus.methods.cai2018.films import TransductiveLoader
 from cxrlocus.methods.cai2018.model import MiningNet, build
 from cxrlocus.methods.cai2018.objective import Erased, Eraser, MiningObjective, NewLayersObjective, fix, mined_films
 from cxrlocus.methods.classification import ClassifierObjective, Part, log_odds, telling, training_parts, validator

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cxrlocus.methods.cam.config import CamConfig
 from cxrlocus.models.backbones import Backbone
-from cxrlocus.models.camnet import CamNet
+from cxrlocus.models.camnet import CamNet, MapNet
 from cxrlocus.models.modes import evaluating
 from cxrlocus.models.pools import pool_options
 from cxrlocus.models.registration import centre_offset, registered
@@ -27,14 +27,14 @@ class CamLocalizer:
     """A trained CamNet as a Localizer.
 
     Args:
-        net: the network; ``explain`` leaves its train or eval mode as it finds it.
+        net: the network, by default a CamNet; ``explain`` leaves its train or eval mode as it finds it.
         findings: its vocabulary.
         size: side of the films it was trained on.
         fit: how they were made square.
         bf16: whether to compute under bfloat16 autocast.
     """
 
-    def __init__(self, net: CamNet, findings: Findings, *, size: int, fit: Fit, bf16: bool) -> None:
+    def __init__(self, net: MapNet, findings: Findings, *, size: int, fit: Fit, bf16: bool) -> None:
         self.net, self.findings, self.size, self.fit, self.bf16 = net, findings, size, fit, bf16
 
     @property
