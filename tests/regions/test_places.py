@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrlocus.regions.places import LikeliestPlace, best_place, box_means, expected_hits, mirrored, read_places
+from cxrlocus.regions.places import (
+    LikeliestPlace,
+    best_place,
+    box_means,
+    expected_hits,
+    mirrored,
+    read_places,
+    spread_places,
+)
 from cxrlocus.types import Frame
 
 FILM = Frame.of_size(80, 40).matrix
@@ -113,7 +121,9 @@ def test_a_place_between_two_likely_ones_can_be_the_best() -> None:
     hits = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
     z = np.array([1.0, 0.0, 1.0])
     assert best_place(z, hits, 1.0) == 1
-    assert best_place(z, hits, 1.0, np.array([True, False, True])) == 0
+    assert best_place(z, hits, 1.0, [1.0, 0.01, 1.0]) == 1
+    assert best_place(z, np.eye(3), 1.0, [1.0, 9.0, 1.0]) == 1
+    assert best_place(z, np.eye(3), 1.0, [1.0, 1.0, 2.0]) == 2
 
 
 def test_the_rule_takes_the_place_under_the_hill() -> None:
@@ -135,6 +145,7 @@ def test_the_rule_takes_the_place_under_the_hill() -> None:
         ({"trust": np.inf}, "trust"),
         ({"overlap": 1.0}, "overlap"),
         ({"raster": 0}, "raster"),
+        ({"spread": -0.1}, "spread"),
     ],
 )
 def test_what_is_no_rule_is_refused(wrong: dict[str, object], said: str) -> None:
@@ -151,3 +162,61 @@ def test_evidence_that_is_none_is_refused(z: list[float], trust: float) -> None:
 def test_a_grid_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="grid"):
         box_means(np.zeros(4), [[0, 0, 1, 1]])
+
+
+def test_weights_count_before_the_map_is_seen() -> None:
+    # >>> import numpy as np; p = np.array([3 * np.e**2, 1 * np.e**-1]); print(p / p.sum())
+    expected = [0.9836752313352459, 0.016324768664754092]
+    assert expected_hits([1.0, -0.5], np.eye(2), 2.0, [3.0, 1.0]) == pytest.approx(expected, abs=1e-9)
+    # A weight of 2 is the same place twice.
+    twice = expected_hits([1.0, 1.0, -0.5], np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1.5)
+    assert expected_hits([1.0, -0.5], np.eye(2), 1.5, [2.0, 1.0]) == pytest.approx(twice)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf]])
+def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="weights must have a positive number for each place"):
+        expected_hits([0.0, 1.0], np.eye(2), 1.0, weights)
+
+
+@given(st.lists(boxes(), min_size=1, max_size=4), st.floats(0.01, 0.5), st.integers(0, 3))
+def test_places_spread_over_the_film_and_keep_their_size(places: list[list[float]], spread: float, steps: int) -> None:
+    around = spread_places(places, spread, steps)
+    own = np.array(places)[around.source]
+    assert around.boxes[: len(places)] == pytest.approx(np.array(places))
+    assert around.boxes[:, 2:] - around.boxes[:, :2] == pytest.approx(own[:, 2:] - own[:, :2], abs=1e-9)
+    assert ((around.boxes >= 0) & (around.boxes <= 1)).all()
+    away = (around.boxes - own)[:, :2] / spread
+    assert around.weights == pytest.approx(np.exp(-0.5 * (away**2).sum(axis=1)), rel=1e-6)
+    assert len(around.boxes) <= len(places) * (2 * steps + 1) ** 2
+    alone = spread_places(places, 0.0)
+    assert alone.boxes == pytest.approx(np.array(places))
+    assert (alone.weights == 1).all()
+
+
+def test_a_mirrored_film_spreads_its_places_as_in_a_mirror() -> None:
+    places = np.array([[0.25, 0.125, 0.5, 0.5]])
+    one, other = spread_places(places, 0.0625), spread_places(mirrored(places), 0.0625)
+    left = sorted(
+        (*box, round(w, 9)) for box, w in zip(mirrored(one.boxes).tolist(), one.weights.tolist(), strict=True)
+    )
+    right = sorted((*box, round(w, 9)) for box, w in zip(other.boxes.tolist(), other.weights.tolist(), strict=True))
+    assert left == right
+
+
+def test_a_spread_place_reaches_what_no_place_does() -> None:
+    values = np.zeros((8, 8))
+    values[2:4, 5:7] = 1.0
+    place = [[0.5, 0.125, 0.75, 0.375]]
+    film = Frame.of_size(80, 80).matrix
+    alone, spread = LikeliestPlace(place, trust=8.0), LikeliestPlace(place, trust=8.0, spread=0.125)
+    assert alone(values, film, (80, 80)).xyxy.tolist() == [[40.0, 10.0, 60.0, 30.0]]
+    assert spread(values, film, (80, 80)).xyxy.tolist() == [[50.0, 20.0, 70.0, 40.0]]
+    still = LikeliestPlace(place, trust=0.0, spread=0.125)
+    assert still(values, film, (80, 80)).xyxy.tolist() == [[40.0, 10.0, 60.0, 30.0]]
+
+
+@pytest.mark.parametrize(("spread", "steps"), [(-0.1, 1), (np.nan, 1), (np.inf, 1), (0.1, -1)])
+def test_a_spread_that_is_none_is_refused(spread: float, steps: int) -> None:
+    with pytest.raises(ValueError, match="spread must be a number of at least 0"):
+        spread_places([[0.0, 0.0, 1.0, 1.0]], spread, steps)

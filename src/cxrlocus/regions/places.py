@@ -2,7 +2,8 @@
 
 A weak map says little of a box's size and, at best, something of its side and height. Boxes of other patients say the
 rest. So each of them (and its mirror image, for what occurs on both sides) is a place where this film's box may be,
-weighted by the map, and the box drawn is the one that is most likely to count as a hit.
+weighted by the map, and the box drawn is the one that is most likely to count as a hit. Of few boxes, no one lies just
+where this film's does: each place may be spread, and then stands for the places around it too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cxrlocus.regions.boxes import as_boxes, clip, iou
 from cxrlocus.regions.maps import to_film, value_range
 from cxrlocus.regions.rules import ScoredBoxes
-from cxrlocus.types import BoolArray, FloatArray
+from cxrlocus.types import FloatArray
 
 
 def mirrored(boxes: ArrayLike) -> FloatArray:
@@ -32,6 +33,52 @@ def mirrored(boxes: ArrayLike) -> FloatArray:
     """
     checked = as_boxes(boxes)
     return np.stack([1 - checked[:, 2], checked[:, 1], 1 - checked[:, 0], checked[:, 3]], axis=1)
+
+
+class Spread(NamedTuple):
+    """K places and those around: boxes (M, 4), their weights (M,), 1 for a place itself, and whose they are (M,)."""
+
+    boxes: FloatArray
+    weights: FloatArray
+    source: NDArray[np.int64]
+
+
+def spread_places(places: ArrayLike, spread: float, steps: int = 2) -> Spread:
+    """Places, and copies of each moved by up to ``steps`` times ``spread`` to either side, up and down.
+
+        w = exp(-(dx^2 + dy^2) / (2 spread^2))
+
+    Args:
+        places: (K, 4) boxes on the film's unit square.
+        spread: in sides of the film, at least 0; 0 leaves the places alone.
+        steps: at least 0.
+
+    Returns:
+        The places first; a copy that does not lie on the film as a whole is left out.
+
+    Raises:
+        ValueError: a place is empty or not finite, or a number is out of range.
+
+    Example:
+        >>> around = spread_places([[0.0, 0.25, 0.5, 0.75]], spread=0.25, steps=1)
+        >>> around.boxes[:2].tolist(), around.weights[:2].round(3).tolist(), len(around.boxes)
+        ([[0.0, 0.25, 0.5, 0.75], [0.0, 0.0, 0.5, 0.5]], [1.0, 0.607], 6)
+    """
+    checked = as_boxes(places, "places")
+    if not (0 <= spread < np.inf and steps >= 0):
+        raise ValueError(f"spread must be a number of at least 0, and steps at least 0; got {spread} and {steps}.")
+    own = np.arange(len(checked))
+    if not spread:
+        return Spread(checked, np.ones(len(checked)), own)
+    moves = np.array([(x, y) for x in range(-steps, steps + 1) for y in range(-steps, steps + 1) if x or y])
+    moved = (checked[:, None] + np.tile(moves.reshape(-1, 2), 2) * spread).reshape(-1, 4)
+    on_film = ((moved >= 0) & (moved <= 1)).all(axis=1)
+    weights = np.tile(np.exp(-0.5 * (moves.reshape(-1, 2) ** 2).sum(axis=1)), len(checked))
+    return Spread(
+        np.concatenate([checked, moved[on_film]]),
+        np.concatenate([np.ones(len(checked)), weights[on_film]]),
+        np.concatenate([own, np.repeat(own, len(moves))[on_film]]),
+    )
 
 
 def box_means(grid: NDArray[np.floating], boxes: ArrayLike) -> FloatArray:
@@ -126,18 +173,22 @@ def read_places(
     return Said(np.divide(within, covered, out=np.full_like(within, np.nan), where=covered > 0), middle, spread)
 
 
-def expected_hits(evidence: ArrayLike, hits: NDArray[np.floating], trust: float) -> FloatArray:
+def expected_hits(
+    evidence: ArrayLike, hits: NDArray[np.floating], trust: float, weights: ArrayLike | None = None
+) -> FloatArray:
     """How likely each of n boxes is to be a hit, when the true box is one of K places.
 
-        p_j = exp(trust z_j) / sum over k of exp(trust z_k),        E_b = sum over j of p_j hits_bj
+        p_j = w_j exp(trust z_j) / sum over k of w_k exp(trust z_k),        E_b = sum over j of p_j hits_bj
 
     Args:
         evidence: (K,) z, what a map says for each place.
         hits: (n, K), 1 where box b would be a hit if the truth were place j, else 0.
         trust: at least 0; with 0 the map has no say, the greater it is the more the best place alone counts.
+        weights: (K,) w, positive, of the places before the map is seen; None weighs all alike.
 
     Raises:
-        ValueError: there is no place, or a number that is not finite, or ``trust`` is negative or not finite.
+        ValueError: there is no place, or a number that is not finite, or ``trust`` is negative or not finite, or a
+            weight is not positive.
 
     Example:
         >>> expected_hits([0.0, 0.0, np.log(2.0)], np.eye(3), trust=1.0).tolist()
@@ -148,22 +199,28 @@ def expected_hits(evidence: ArrayLike, hits: NDArray[np.floating], trust: float)
         raise ValueError(f"trust must be a number of at least 0; got {trust}.")
     if not z.size or not np.isfinite(z).all():
         raise ValueError("evidence must have a finite number for each of one or more places. Leave the others out.")
-    weights = np.exp(trust * (z - z.max()))
-    return np.asarray(hits @ (weights / weights.sum()))
+    w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != z.shape or not (np.isfinite(w) & (w > 0)).all():
+        raise ValueError("weights must have a positive number for each place. Leave places without weight out.")
+    logs = trust * z + np.log(w)
+    likely = np.exp(logs - logs.max())
+    return np.asarray(hits @ (likely / likely.sum()))
 
 
-def best_place(evidence: FloatArray, hits: NDArray[np.floating], trust: float, allowed: BoolArray | None = None) -> int:
-    """Which of K places is the likeliest to be a hit, the first of several; ``allowed`` (K,) rules places out.
-
-    Raises:
-        ValueError: as :func:`expected_hits`, of the places that are allowed.
+def best_place(
+    evidence: FloatArray,
+    hits: NDArray[np.floating],
+    trust: float,
+    weights: ArrayLike | None = None,
+) -> int:
+    """Which of K places is the likeliest to be a hit, the first of several, by :func:`expected_hits`.
 
     Example:
-        >>> best_place(np.array([9.0, 0.0, 1.0]), np.eye(3), 1.0, np.array([False, True, True]))
-        2
+        >>> z = np.array([0.0, 1.0])
+        >>> best_place(z, np.eye(2), 1.0), best_place(z, np.eye(2), 1.0, weights=[9.0, 1.0])
+        (1, 0)
     """
-    open_ = np.arange(len(evidence)) if allowed is None else np.flatnonzero(allowed)
-    return int(open_[expected_hits(evidence[open_], hits[np.ix_(open_, open_)], trust).argmax()])
+    return int(expected_hits(evidence, hits, trust, weights).argmax())
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +232,7 @@ class LikeliestPlace:
         trust: what a standard deviation of the map is worth, in natural log odds.
         overlap: a box is a hit of a place at IoU above this.
         raster: cells along the film's longest side.
+        spread: each place stands for those around it too, weighted by a Gaussian this wide, in sides of the film.
 
     Raises:
         ValueError: no place, a place that is empty, or an option out of range; on a call, a map that is not finite.
@@ -190,6 +248,7 @@ class LikeliestPlace:
     trust: float = 4.0
     overlap: float = 0.3
     raster: int = 64
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", as_boxes(clip(self.places, (1.0, 1.0)), "places"))
@@ -200,21 +259,30 @@ class LikeliestPlace:
                 "trust must be a number of at least 0, overlap in [0, 1) and raster at least 1; "
                 f"got {self.trust}, {self.overlap} and {self.raster}."
             )
+        if not 0 <= self.spread < np.inf:
+            raise ValueError(f"spread must be a number of at least 0; got {self.spread}.")
 
     @cached_property
-    def hits(self) -> FloatArray:
-        """(K, K): 1 where a box at the row's place would be a hit of the column's.
+    def around(self) -> Spread:
+        """The places, and those around them that they stand for."""
+        return spread_places(self.places, self.spread)
+
+    @cached_property
+    def hits(self) -> NDArray[np.float32]:
+        """(M, M): 1 where a box at the row's place, of those of ``around``, would be a hit of the column's.
 
         Example:
             >>> LikeliestPlace([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]).hits.tolist()
             [[1.0, 0.0], [0.0, 1.0]]
         """
-        return np.asarray(iou(self.places, self.places) > self.overlap, dtype=np.float64)
+        boxes = self.around.boxes
+        return np.asarray(iou(boxes, boxes) > self.overlap, dtype=np.float32)
 
     def __call__(self, values: NDArray[np.floating], frame: NDArray[np.float64], size: tuple[int, int]) -> ScoredBoxes:
         """The box of one map; none for a map that is constant or NaN throughout."""
-        said = read_places(values, frame, size, self.places, self.raster)
+        boxes, weights, _ = self.around
+        said = read_places(values, frame, size, boxes, self.raster)
         if said is None:
             return ScoredBoxes(np.zeros((0, 4)), np.zeros(0))
-        best = best_place(said.evidence, self.hits, self.trust)
-        return ScoredBoxes(self.places[best : best + 1] * np.tile(size, 2), np.nan_to_num(said.means[best : best + 1]))
+        best = best_place(said.evidence, self.hits, self.trust, weights)
+        return ScoredBoxes(boxes[best : best + 1] * np.tile(size, 2), np.nan_to_num(said.means[best : best + 1]))

@@ -66,7 +66,7 @@ _SMALL = {
     "mean": 0.5,
     "std": 0.5,
     "size": 256,
-    "epochs": 13,
+    "epochs": 10,
     "batch_size": 8,
     "lr": 3e-4,
     "head_lr": 5.0,

@@ -70,7 +70,8 @@ def on_grid(masks: Tensor, logits: Tensor) -> Tensor:
         0.25
     """
     height, width = logits.shape[-2:]
-    return F.adaptive_avg_pool2d(masks, (height, width))
+    # Under bfloat16 Fabric hands on every number so; shares are not to be rounded twice.
+    return F.adaptive_avg_pool2d(masks.float(), (height, width))
 
 
 def noisy(films: Tensor, most: float) -> Tensor:
