@@ -21,7 +21,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.data.transforms import Augmentation
 from cxrlocus.errors import ConfigError
 from cxrlocus.functional.losses import cell_bce, masked_bce
-from cxrlocus.methods import load_run
+from cxrlocus.methods import METHODS, load_run
 from cxrlocus.methods.classification import Part
 from cxrlocus.methods.drawn.config import DrawnConfig
 from cxrlocus.methods.drawn.films import HELD_OUT, Beside, Draughtsman, DrawnBatch, drawable, held_out
@@ -239,3 +239,13 @@ def test_a_data_set_of_other_findings_is_refused(planted: Index, cache: Path, fa
     other = replace(planted, findings=names, records=records)
     with pytest.raises(ConfigError, match="method drawn knows the masks of Atelectasis"):
         contract.train_tiny("drawn", other, tmp_path / "run", cache, fabric)
+
+
+@pytest.mark.parametrize(
+    ("variant", "knows"), [("", True), ("no-labels", True), ("no-drawn", True), ("no-planted", True), ("labels", False)]
+)
+def test_a_run_says_that_it_knows_masks(planted: Index, variant: str, knows: bool) -> None:
+    config = METHODS["drawn"].configure(variant=variant, preset="small-data")
+    assert contract.info_of("drawn", planted, vars(config), variant).knows == (
+        "masks of drawn lesions" if knows else ""
+    )

@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variant", default="", metavar="V", help="named variant of the method, e.g. lse")
     parser.add_argument(
-        "--preset", default="paper", metavar="P", help="named set of options: paper (default), cpu, demo"
+        "--preset",
+        default="paper",
+        metavar="P",
+        help="named set of options: paper (default), cpu, demo; drawn: small-data",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one option of the Config; may be repeated"

@@ -141,6 +141,8 @@ COMPARED: tuple[Row, ...] = (
     Row("kim2021"),
     Row("cai2018", "base"),
     Row("cai2018"),
+    # Ours, which knows the masks of drawn films; on the phantom these are of the films' own kind.
+    Row("drawn"),
     # The two that have a network of their own, on the backbone that the others have.
     Row("yao2018", options=(("backbone", SHARED),), called="shared-backbone"),
     Row("infomask2019", "all", options=(("backbone", SHARED), ("stride", "16"), *_BLOCKS), called="shared-backbone"),

@@ -35,6 +35,10 @@ KNOWS = {
 """What a run was told beyond the labels of training films, by the Config's option that told it."""
 
 
+DREW = "masks of drawn lesions"
+"""What a run was told that learned from drawn films."""
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """What run.json says.
@@ -71,12 +75,14 @@ class RunInfo:
     def knows(self) -> str:
         """What the run was told beyond image-level labels; "" where it was told nothing."""
         mined = self.config.get("steps") != 0
-        return "; ".join(
+        told = [
             told
             for (option, value), told in KNOWS.items()
             # Without a step of mining the boxed films were never trained on.
             if self.config.get(option) == value and (option != "setting" or mined)
-        )
+        ]
+        drew = any(self.config.get(kind) for kind in ("drawn", "planted")) and self.config.get("cell_weight")
+        return "; ".join([*told, *([DREW] if drew else [])])
 
 
 def check_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = None) -> None:
