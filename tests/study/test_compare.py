@@ -294,7 +294,7 @@ def test_weights_go_to_the_rows_with_a_backbone(index: Index, fakes: Fakes, tmp_
     weights = tmp_path / "w.safetensors"
     save_file(Backbone("test_resnet").net.state_dict(), weights)
     setup = replace(setup_in(tmp_path / "s", seeds=(0,), init=weights), budget=Budget())
-    rows = (Row("cam"), Row("yao2018"), COMPARED[13])
+    rows = (Row("cam"), Row("yao2018"), next(row for row in COMPARED if row.told == "shared-backbone"))
     compare(index, setup, bars, rows)
     assert {name: job.init for name, job in fakes.jobs.items()} == {
         "cam-seed0": weights, "yao2018-seed0": None, "yao2018-shared-backbone-seed0": weights,
