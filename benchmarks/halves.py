@@ -3,8 +3,9 @@
     python benchmarks/halves.py PRED ... --data ROOT
 
 The halves are those of policy `validation`: each is boxed by what the other chose or knows (`heights`: one box around
-the peak; `places`: other patients' boxes, see docs/protocols/places.md), so nothing of a half serves its own boxes. The
-first half is fold 0 of ``--seed``. A line is a predictions folder or a control, and the mean is over findings.
+the peak; `places`: other patients' boxes; `either`: the better of these there; see docs/protocols/places.md), so nothing
+of a half serves its own boxes. The first half is fold 0 of ``--seed``. A line is a predictions folder or a control, and
+the mean is over findings.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from cxrlocus.study.score import Measure, score_controls, score_predictions
 
 IOU = 0.3
 
+MAPS = ("random_map", "lung_prior")
+"""The controls that are maps."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -36,7 +40,7 @@ def main() -> None:
     args = parser.parse_args()
     index = open_index(args.data, args.dataset).split(args.split)
     found: list[tuple[str, Detections]] = []
-    for boxes in ("heights", "places"):
+    for boxes in ("heights", "places", "either"):
         measure = Measure(policy="validation", seed=args.seed, resamples=1, boxes=boxes)
         for folder in args.predictions:
             scored = score_predictions(read_predictions(folder), index, measure)
@@ -44,7 +48,7 @@ def main() -> None:
         for one in score_controls(index, measure, read_predictions(args.predictions[0])):
             name = one.results[0].method
             # The others draw boxes themselves, whatever is made of maps.
-            if one.detections and (boxes == "heights" or name in ("random_map", "lung_prior")):
+            if one.detections and (boxes == "heights" or name in MAPS):
                 found.append((f"*{name}*, {boxes}", one.detections))
     names = [name for name in index.findings if any(b.finding == name for r in index.records for b in r.boxes)]
     print("| what | first half | second half | " + " | ".join(names) + " |")

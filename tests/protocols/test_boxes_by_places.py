@@ -12,7 +12,9 @@ from cxrlocus.data.records import Index, Record, TruthBox
 from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.errors import DataError
 from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols.either import boxes_by_either, left_out_hits
 from cxrlocus.protocols.places import SPREAD, TRUSTS, boxes_by_places, choose_trust, known_boxes
+from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import Findings, Frame
@@ -143,3 +145,43 @@ def test_one_patient_has_no_others() -> None:
     predictions, index = world(2)
     with pytest.raises(DataError, match="patient"):
         boxes_by_places(predictions, index)
+
+
+def test_either_takes_the_way_that_served_other_patients() -> None:
+    """Maps tell the side of a mass and nothing of a heart, which is always in one place."""
+    predictions, index = world(n=40)
+    found, note = boxes_by_either(predictions, index)
+    heights, _ = boxes_by_policy(predictions, index, "validation")
+    assert accuracy(found, index, "Cardiomegaly") == 1.0 > accuracy(heights, index, "Cardiomegaly")
+    assert "Cardiomegaly places" in note
+    # A map that is the box itself: no place of others is as good.
+    exact, n = world(n=40, sees=0.0)[0], 40
+    maps = np.zeros((n, 3, 50, 50), np.float32)
+    moved = []
+    draw = np.random.default_rng(5)
+    for i, record in enumerate(index.records):
+        x, y = (float(v) for v in 4 * draw.integers(0, 36, 2))
+        maps[i, 0, round(y / 4) : round(y / 4) + 12, round(x / 4) : round(x / 4) + 12] = 1.0
+        moved.append(replace(record, boxes=(TruthBox("Mass", (x, y, x + 48, y + 48)),)))
+    seen, there = replace(exact, maps=maps), replace(index, records=tuple(moved))
+    found, note = boxes_by_either(seen, there)
+    assert accuracy(found, there, "Mass") == 1.0
+    assert "Mass heights" in note
+
+
+def test_either_is_heights_or_places_film_by_film() -> None:
+    predictions, index = world(n=30, sees=0.3, seed=2)
+    found, _ = boxes_by_either(predictions, index)
+    ways = [boxes_by_policy(predictions, index, "validation")[0], boxes_by_places(predictions, index)[0]]
+    for i in range(len(index)):
+        for c in range(3):
+            assert found.of(i, c).tolist() in [way.of(i, c).tolist() for way in ways]
+
+
+def test_a_height_is_not_chosen_by_the_patient_that_it_serves() -> None:
+    # Three patients, each hit at a height of its own: chosen by the others, none is.
+    hits = np.eye(3, dtype=np.int64)[:, :, None]
+    assert left_out_hits(hits, ["a", "b", "c"]).tolist() == [0.0]
+    assert left_out_hits(hits, ["a", "a", "a"]).tolist() == [1.0]
+    alike = np.ones((2, 3, 1), dtype=np.int64)
+    assert left_out_hits(alike, ["a", "b", "c"]).tolist() == [3.0]

@@ -52,10 +52,10 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--boxes",
-        choices=("heights", "places"),
+        choices=("heights", "places", "either"),
         default="heights",
         help="how a map becomes a box: by its heights (default), or, with --policy validation, at the likeliest of the "
-        "places where other patients' boxes of the finding lie",
+        "places where other patients' boxes of the finding lie, or by either, as served other patients better",
     )
     _add_masks(parser)
     parser.add_argument(

@@ -128,12 +128,12 @@ def choose_trust(predictions: Predictions, known: Mapping[int, Known], patients:
     The least of several; 0 where no finding has boxes of two patients.
     """
     owner = np.array(patients)
-    by_finding = [_accuracy(predictions, c, boxes, owner) for c, boxes in known.items()]
+    by_finding = [trusted_accuracy(predictions, c, boxes, owner) for c, boxes in known.items()]
     means = nanmean(np.stack(by_finding), axis=0) if by_finding else np.full(len(TRUSTS), np.nan)
     return 0.0 if np.isnan(means).all() else TRUSTS[int(means.argmax())]
 
 
-def _accuracy(predictions: Predictions, c: int, known: Known, owner: NDArray[np.str_]) -> FloatArray:
+def trusted_accuracy(predictions: Predictions, c: int, known: Known, owner: NDArray[np.str_]) -> FloatArray:
     """The share of a finding's boxes that are hit under each trust; NaN where no patient has others' places."""
     places, weights, source = spread_places(clip(known.places, (1.0, 1.0)), SPREAD)
     films = known.place_film[source]

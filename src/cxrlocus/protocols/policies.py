@@ -69,7 +69,7 @@ def boxes_by_policy(
     hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
     chosen = choose(hits, predictions.images, index, policy, seed)
     told = heights_told(chosen, [f"{height:g}" for height in HEIGHTS], predictions.findings, policy)
-    return _pick(by_height, chosen), told
+    return pick(by_height, chosen), told
 
 
 def choose(
@@ -110,12 +110,13 @@ def hits_by_film(detections: Detections, index: Index, threshold: float) -> NDAr
     return hits
 
 
-def _pick(by_height: list[Detections], chosen: NDArray[np.int64]) -> Detections:
-    first = by_height[0]
-    keep = [chosen[d.image, d.finding] == k for k, d in enumerate(by_height)]
+def pick(candidates: Sequence[Detections], chosen: NDArray[np.int64]) -> Detections:
+    """The boxes of several candidates on the same films, of each film and finding those of the one chosen (N, C)."""
+    first = candidates[0]
+    keep = [chosen[d.image, d.finding] == k for k, d in enumerate(candidates)]
 
     def joined(name: str) -> NDArray[np.float64]:
-        return np.concatenate([getattr(d, name)[mask] for d, mask in zip(by_height, keep, strict=True)])
+        return np.concatenate([getattr(d, name)[mask] for d, mask in zip(candidates, keep, strict=True)])
 
     return Detections(
         first.images,

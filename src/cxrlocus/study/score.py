@@ -16,6 +16,7 @@ from cxrlocus.errors import ConfigError
 from cxrlocus.methods.baselines.controls import CONTROLS, Setting
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
+from cxrlocus.protocols.either import boxes_by_either
 from cxrlocus.protocols.infomask2019 import NAME as INFOMASK
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, Scale, measure_masks
 from cxrlocus.protocols.places import boxes_by_places
@@ -25,7 +26,7 @@ from cxrlocus.protocols.shared import RunLabel
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import FloatArray, Frame, Policy
 
-Boxes = Literal["heights", "places"]
+Boxes = Literal["heights", "places", "either"]
 """How a map becomes boxes."""
 
 DEFAULT_GRID = (16, 16)
@@ -61,7 +62,8 @@ class Measure:
         seed, resamples: of the bootstrap; the seed is that of the halves and of the random map, too.
         criterion, scale, raster: of the masks of protocol infomask2019, as ``masks.Masking`` has them.
         boxes: how a map becomes boxes: at "heights" of the map, or, under policy "validation", at the "places" of other
-            patients' boxes (``protocols.places``); rows then say so as a variant.
+            patients' boxes (``protocols.places``), or by "either", as these choose (``protocols.either``); rows then
+            say so as a variant.
 
     Raises:
         ConfigError: one of them is not what it may be.
@@ -77,10 +79,10 @@ class Measure:
     boxes: Boxes = "heights"
 
     def __post_init__(self) -> None:
-        if self.boxes == "places" and self.policy != "validation":
+        if self.boxes != "heights" and self.policy != "validation":
             raise ConfigError(
-                f"boxes=places takes the places of other patients' boxes, which policy {self.policy} does not have; "
-                "take policy validation."
+                f"boxes={self.boxes} takes the places of other patients' boxes, which policy {self.policy} does not "
+                "have; take policy validation."
             )
         if min(self.seed, self.resamples) < 0:
             raise ConfigError(f"resamples and seed must not be negative; got {self.resamples} and {self.seed}.")
@@ -115,6 +117,8 @@ class Measure:
         """The boxes of maps, and a note of what was chosen."""
         if self.boxes == "places":
             return boxes_by_places(predictions, index, seed=self.seed, gate=gate, progress=progress)
+        if self.boxes == "either":
+            return boxes_by_either(predictions, index, seed=self.seed, gate=gate, progress=progress)
         return boxes_by_policy(predictions, index, policy, seed=self.seed, progress=progress, gate=gate)
 
     def films(
