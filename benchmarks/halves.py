@@ -3,7 +3,7 @@
     python benchmarks/halves.py PRED ... --data ROOT
 
 The halves are those of policy `validation`: each is boxed by what the other chose or knows (`heights`: one box around
-the peak; `places`: other patients' boxes; `either`: the better of these there; see docs/protocols/places.md), so nothing
+the peak; `places`: other patients' boxes; `either`: the better there; see docs/protocols/places.md), so nothing
 of a half serves its own boxes. The first half is fold 0 of ``--seed``. A line is a predictions folder or a control, and
 the mean is over findings.
 """
