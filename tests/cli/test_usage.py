@@ -128,7 +128,7 @@ def test_a_slip_does_not_spoil_the_folder(films: Path, decoded: Path, tmp_path: 
         "backbone=nope": "backbone 'nope' at stride 16 cannot be made by timm",
         "backbone=no/such": "backbone 'no/such' at stride 16 cannot be made by timm",
         "stride=7": "stride must be 16 or 32; got 7",
-        "select=luck": "select must be one of auroc, accuracy, val_loss; got 'luck'",
+        "select=luck": "select must be one of auroc, accuracy, val_loss, cell_loss; got 'luck'",
     }
     for slip, told in slips.items():
         assert told in cxrlocus(*words, "--set", slip).complaint()

@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_is_an_error(fabric: Fabric, planted: Index, c
 
 
 def test_a_figure_of_no_known_direction_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(ConfigError, match="select must be one of auroc, accuracy, val_loss; got 'dice'"):
+    with pytest.raises(ConfigError, match="select must be one of auroc, accuracy, val_loss, cell_loss; got 'dice'"):
         FitConfig(select="dice")
 
 
