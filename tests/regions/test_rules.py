@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -29,6 +29,8 @@ def test_reference_wang_rule_by_scipy(seed, grid):
     raster, _ = to_film(values, FILM, SIZE, 128)
     raster = raster.astype(np.float64)
     scaled = 255 * (raster - raster.min()) / (raster.max() - raster.min())
+    # A cell within rounding of a level is on either side of it, in float32 here and float64 there.
+    assume(min(np.abs(scaled - level).min() for level in (60, 180)) > 1e-3)
     want = {}
     for level in (60, 180):
         labels, _ = ndimage.label(scaled > level, structure=np.ones((3, 3)))
