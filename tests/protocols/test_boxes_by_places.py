@@ -13,7 +13,7 @@ from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.errors import DataError
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.either import boxes_by_either, left_out_hits
-from cxrlocus.protocols.places import SPREAD, TRUSTS, boxes_by_places, choose_trust, known_boxes
+from cxrlocus.protocols.places import SPREAD, TRUSTS, boxes_by_places, guide, known_boxes
 from cxrlocus.protocols.policies import boxes_by_policy
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
@@ -65,7 +65,7 @@ def test_a_map_that_tells_nothing_leaves_the_most_frequent_place() -> None:
 def test_a_map_that_tells_the_wrong_side_is_not_trusted() -> None:
     predictions, index = world(sees=-1.0)
     known = known_boxes(predictions, index, np.ones(len(index), bool))
-    assert choose_trust(predictions, known, [r.patient for r in index.records]) == 0.0
+    assert guide(predictions, known, [r.patient for r in index.records]).trust == 0.0
 
 
 def test_places_are_the_other_halfs_boxes_and_mirror_images_of_what_has_two_sides() -> None:
@@ -118,7 +118,7 @@ def test_trust_is_not_chosen_by_a_patients_own_box(monkeypatch: pytest.MonkeyPat
     sizes, prob = np.full((n, 2), SIDE, np.int64), np.full((n, 3), 0.5, np.float32)
     predictions = Predictions({"method": "own"}, index.images, FINDINGS, prob, maps, frames, sizes, "logit")
     known = known_boxes(predictions, index, np.ones(n, bool))
-    assert choose_trust(predictions, known, [r.patient for r in records]) == TRUSTS[0]
+    assert guide(predictions, known, [r.patient for r in records]).trust == TRUSTS[0]
 
 
 def test_a_finding_without_boxes_gets_none_and_a_gate_holds() -> None:

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.data.records import Index
-from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.protocols.places import TRUSTS, boxes_by_places, choose_trust, known_boxes, trusted_accuracy
-from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, hits_by_film, pick
+from cxrlocus.protocols.places import boxes_by_guides, guide, known_boxes
+from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, dealt, hits_by_film, pick
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.rules import PeakComponent
 from cxrlocus.types import BoolArray, FloatArray
@@ -38,19 +37,15 @@ def boxes_by_either(
     by_height = [find_boxes(predictions, PeakComponent(height), progress, gate=gate) for height in HEIGHTS]
     hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
     by_heights = pick(by_height, choose(hits, predictions.images, index, "validation", seed))
-    by_places, _ = boxes_by_places(predictions, index, seed=seed, gate=gate)
-    names = predictions.images
-    patients = [index.records[index.position[i]].patient if i in index.position else i for i in names]
-    fold = kfold_of_patients(patients, 2, seed=seed)
+    patients, fold = dealt(predictions.images, index, seed)
+    guides = [guide(predictions, known_boxes(predictions, index, fold != half), patients) for half in (0, 1)]
+    by_places = boxes_by_guides(predictions, guides, fold, gate=gate)
     takes_places = np.zeros((2, len(predictions.findings)), dtype=np.int64)
-    for half in (0, 1):
-        known = known_boxes(predictions, index, fold != half)
-        trust = TRUSTS.index(choose_trust(predictions, known, patients))
-        counts = {c: len(boxes.boxes) for c, boxes in known.items()}
-        heights = left_out_hits(hits[:, fold != half], [p for p, h in zip(patients, fold, strict=True) if h != half])
-        for c, boxes in known.items():
-            places = trusted_accuracy(predictions, c, boxes, np.array(patients))[trust]
-            takes_places[half, c] = bool(places > heights[c] / counts[c])
+    for half, one in enumerate(guides):
+        others = np.flatnonzero(fold != half)
+        heights = left_out_hits(hits[:, others], [patients[i] for i in others.tolist()])
+        for c, boxes in one.known.items():
+            takes_places[half, c] = one.accuracy[c] > heights[c] / len(boxes.boxes)
     told = "; ".join(
         f"{name} {' '.join(sorted({('heights', 'places')[way] for way in takes_places[:, c]}))}"
         for c, name in enumerate(predictions.findings)

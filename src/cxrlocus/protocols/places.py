@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.data.records import Index
-from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.protocols.policies import CHOOSING_IOU
+from cxrlocus.protocols.policies import CHOOSING_IOU, dealt
 from cxrlocus.regions.boxes import clip, iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.places import LikeliestPlace, best_place, mirrored, read_places, spread_places
@@ -58,6 +57,21 @@ class Known:
         return self.film if self.one_sided else np.tile(self.film, 2)
 
 
+@dataclass(frozen=True)
+class Guide:
+    """What one half of the patients says for the other.
+
+    Args:
+        known: its boxes, by the finding's position.
+        trust: how far maps are trusted.
+        accuracy: by finding, the share of its own boxes that are hit so; NaN where no other patient has the finding.
+    """
+
+    known: Mapping[int, Known]
+    trust: float
+    accuracy: Mapping[int, float]
+
+
 def boxes_by_places(
     predictions: Predictions,
     index: Index,
@@ -78,15 +92,26 @@ def boxes_by_places(
     Raises:
         DataError: the films are of a single patient.
     """
-    names = predictions.images
-    patients = tuple(index.records[index.position[i]].patient if i in index.position else i for i in names)
-    fold = kfold_of_patients(patients, 2, seed=seed)
+    patients, fold = dealt(predictions.images, index, seed)
+    guides = [guide(predictions, known_boxes(predictions, index, fold != half), patients) for half in (0, 1)]
+    told = " and ".join(f"{one.trust:g}" for one in guides)
+    detections = boxes_by_guides(predictions, guides, fold, gate=gate, progress=progress)
+    return detections, f"boxes from the places of the other half's boxes, maps trusted {told}"
+
+
+def boxes_by_guides(
+    predictions: Predictions,
+    guides: Sequence[Guide],
+    fold: Ints,
+    *,
+    gate: BoolArray | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Detections:
+    """The boxes of each half (N,) of the films at the likeliest of its guide's places."""
     found: list[tuple[int, int, FloatArray, float]] = []
-    trusts, done = {0: 0.0, 1: 0.0}, count(1)
-    for half in trusts:
-        known = known_boxes(predictions, index, fold != half)
-        trusts[half] = choose_trust(predictions, known, patients)
-        rules = {c: LikeliestPlace(boxes.places, trusts[half], spread=SPREAD) for c, boxes in known.items()}
+    done = count(1)
+    for half, one in enumerate(guides):
+        rules = {c: LikeliestPlace(boxes.places, one.trust, spread=SPREAD) for c, boxes in one.known.items()}
         for i in np.flatnonzero(fold == half).tolist():
             for c, rule in rules.items():
                 if gate is None or gate[i, c]:
@@ -96,11 +121,14 @@ def boxes_by_places(
                 progress(next(done))
     found.sort(key=lambda row: row[:2])
     image, finding, xyxy, score = zip(*found, strict=True) if found else ((), (), (), ())
-    detections = Detections(
-        names, predictions.findings, np.array(image), np.array(finding), np.array(xyxy), np.array(score)
+    return Detections(
+        predictions.images,
+        predictions.findings,
+        np.array(image),
+        np.array(finding),
+        np.array(xyxy),
+        np.array(score),
     )
-    told = " and ".join(f"{trust:g}" for trust in trusts.values())
-    return detections, f"boxes from the places of the other half's boxes, maps trusted {told}"
 
 
 def known_boxes(predictions: Predictions, index: Index, chosen: BoolArray) -> dict[int, Known]:
@@ -122,18 +150,19 @@ def known_boxes(predictions: Predictions, index: Index, chosen: BoolArray) -> di
     }
 
 
-def choose_trust(predictions: Predictions, known: Mapping[int, Known], patients: Sequence[str]) -> float:
-    """The trust with the highest mean accuracy when each patient is boxed by the places of the others.
+def guide(predictions: Predictions, known: Mapping[int, Known], patients: Sequence[str]) -> Guide:
+    """What known boxes say for the films of others, each of their patients boxed by the places of the rest.
 
-    The least of several; 0 where no finding has boxes of two patients.
+    The trust is that with the highest mean accuracy, the least of several; 0 where no two patients share a finding.
     """
     owner = np.array(patients)
-    by_finding = [trusted_accuracy(predictions, c, boxes, owner) for c, boxes in known.items()]
-    means = nanmean(np.stack(by_finding), axis=0) if by_finding else np.full(len(TRUSTS), np.nan)
-    return 0.0 if np.isnan(means).all() else TRUSTS[int(means.argmax())]
+    by_finding = {c: _accuracy(predictions, c, boxes, owner) for c, boxes in known.items()}
+    means = nanmean(np.stack([*by_finding.values()]), axis=0) if by_finding else np.full(len(TRUSTS), np.nan)
+    best = 0 if np.isnan(means).all() else int(means.argmax())
+    return Guide(known, TRUSTS[best], {c: float(each[best]) for c, each in by_finding.items()})
 
 
-def trusted_accuracy(predictions: Predictions, c: int, known: Known, owner: NDArray[np.str_]) -> FloatArray:
+def _accuracy(predictions: Predictions, c: int, known: Known, owner: NDArray[np.str_]) -> FloatArray:
     """The share of a finding's boxes that are hit under each trust; NaN where no patient has others' places."""
     places, weights, source = spread_places(clip(known.places, (1.0, 1.0)), SPREAD)
     films = known.place_film[source]

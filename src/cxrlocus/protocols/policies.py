@@ -89,10 +89,19 @@ def choose(
     """
     if policy == "oracle":
         return np.tile(hits.sum(axis=1).argmax(axis=0), (len(images), 1))
-    patients = [index.records[index.position[i]].patient if i in index.position else i for i in images]
-    fold = kfold_of_patients(patients, 2, seed=seed)
+    _, fold = dealt(images, index, seed)
     best = np.stack([hits[:, fold != half].sum(axis=1).argmax(axis=0) for half in (0, 1)])
     return best[fold]
+
+
+def dealt(images: Sequence[str], index: Index, seed: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The patient of each of N films, and the half (N,) that it is dealt to; an unknown film stands for its own.
+
+    Raises:
+        DataError: the films are of a single patient.
+    """
+    patients = tuple(index.records[index.position[i]].patient if i in index.position else i for i in images)
+    return patients, kfold_of_patients(patients, 2, seed=seed)
 
 
 def hits_by_film(detections: Detections, index: Index, threshold: float) -> NDArray[np.int64]:

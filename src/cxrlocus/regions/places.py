@@ -264,7 +264,12 @@ class LikeliestPlace:
 
     @cached_property
     def around(self) -> Spread:
-        """The places, and those around them that they stand for."""
+        """The places, and those around them that they stand for.
+
+        Example:
+            >>> LikeliestPlace([[0.25, 0.25, 0.75, 0.75]], spread=0.25).around.boxes.shape
+            (9, 4)
+        """
         return spread_places(self.places, self.spread)
 
     @cached_property
