@@ -38,6 +38,7 @@ def test_one_page_has_policies_pairs_and_protocols(planted_root: Path, fakes: Fa
     heads = [line for line in page.splitlines() if line.startswith("## ")]
     assert heads == [
         "## The main numbers",
+        "## Policy against method",
         "## Who is better than whom",
         *(f"## Protocol {p}" for p in PROTOCOLS),
         "## As printed by the papers, with networks, sizes and heights of their own",

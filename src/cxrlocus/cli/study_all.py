@@ -66,6 +66,7 @@ def page(found: Comparison, index: Index, setup: Setup) -> str:
     parts = [head(index, setup)]
     if found.blocks:
         parts += ["## The main numbers\n", *summaries(found), *_legend(), f"![methods and policies]({FIGURE})\n"]
+        parts += ["## Policy against method\n", *effects_text(found)]
         parts += ["## Who is better than whom\n", *standing_text(found, setup)]
         parts += _by_protocol(found)
         parts += _printed()
@@ -114,6 +115,24 @@ def _legend() -> list[str]:
         "of masks (infomask2019) are read together. *MaxBoxAccV2* of the largest component, *pointing* game, *nothing "
         "found*: boxed films without a box that meets a true one, less is better (modern). *AUROC* of the labels.\n"
     ]
+
+
+def effects_text(found: Comparison) -> list[str]:
+    """By how much numbers move with method, policy and seed: among all rows, and among those that localize."""
+    from cxrlocus.report.effects import above_controls, effects_table
+
+    out = [
+        "Mean absolute differences: of two methods under one policy, each its mean over seeds; of one method under two "
+        "policies; of two seeds of one method under one policy. Then Spearman's correlation of the methods' orders: "
+        "under two policies, and of this quantity with the first, under validation. A policy that does not act on a "
+        "quantity leaves a dash.\n"
+    ]
+    localizing = above_controls(found.blocks["validation"], found.controls)
+    groups = {"All rows": [m.name for m in found.methods], "Rows above every control but the oracle's": localizing}
+    for title, names in groups.items():
+        if len(names) > 1:
+            out += [f"### {title} ({len(names)})\n", f"{effects_table(found.seeds, names)}\n"]
+    return out
 
 
 def standing_text(found: Comparison, setup: Setup) -> list[str]:

@@ -52,6 +52,16 @@ class Result:
     detail: str = ""
 
 
+def label_of(method: str, variant: str) -> str:
+    """What a method and its variant are called.
+
+    Example:
+        >>> label_of("cam", ""), label_of("cam", "lse")
+        ('cam', 'cam (lse)')
+    """
+    return f"{method} ({variant})" if variant else method
+
+
 def named_detail(detail: str) -> dict[str, bool | float | str]:
     """A Result's ``detail`` by name: a truth value, a number, or a word; empty where there is none.
 

@@ -14,7 +14,7 @@ from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, DataError, PredictionsError
 from cxrlocus.metrics.bootstrap import interval, nanmean
 from cxrlocus.metrics.ranking import auroc, weighted_auroc
-from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.result import Result, label_of
 from cxrlocus.regions.detections import Detections
 from cxrlocus.types import POLICIES, BoolArray, Findings, FloatArray, Policy
 
@@ -42,6 +42,11 @@ class RunLabel:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ConfigError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}.")
+
+    @property
+    def name(self) -> str:
+        """Method and variant, as tables and pairs call them."""
+        return label_of(self.method, self.variant)
 
 
 def patient_draws(patients: int, resamples: int, seed: int) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.result import Result, label_of
 from cxrlocus.report.figures import METHOD_COLOURS, figure_of, svg_of
 from cxrlocus.report.tables import LOWER_IS_BETTER, digits_of, interval, number
 
@@ -100,7 +100,7 @@ def summary_table(
     ]
     best = [_best([cells[m][k] for m in methods], c) for k, c in enumerate(columns)]
     for key in [*methods, *(key for key in cells if key[0] in controls)]:
-        name, is_control = _name(*key), key[0] in controls
+        name, is_control = label_of(*key), key[0] in controls
         words = list((beside or {}).get(key, [""] * len(headings)))
         shown = [
             _shown(cell, column, bold and not is_control and cell is not None and cell.value == best[k])
@@ -130,7 +130,7 @@ def dots_figure(blocks: Mapping[str, Sequence[Result]], controls: Collection[str
         axes = figure.add_subplot()
         for y, key in enumerate(order):
             _dots(axes, y, points[key], key[0] in controls)
-        axes.set_yticks(range(len(order)), [_name(*key).replace("_", " ") for key in order])
+        axes.set_yticks(range(len(order)), [label_of(*key).replace("_", " ") for key in order])
         for tick, key in zip(axes.get_yticklabels(), order, strict=True):
             tick.set_color(CONTROL_GREY if key[0] in controls else "#222")
         first = sum(key[0] not in controls for key in order)
@@ -182,7 +182,3 @@ def _shown(cell: Result | None, column: Column, bold: bool) -> str:
     digits = digits_of(column.quantity)
     text = number(cell.value, digits)
     return f"{f'**{text}**' if bold else text} {interval(cell, digits) if column.intervals else ''}".rstrip()
-
-
-def _name(method: str, variant: str) -> str:
-    return f"{method} ({variant})" if variant else method

@@ -10,7 +10,7 @@ from typing import Any
 from cxrlocus.prediction.panels import Panels
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.masks import FilmMeasures
-from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.result import Result, label_of
 from cxrlocus.regions.detections import Detections
 
 MOST_FACTS = 3
@@ -44,7 +44,7 @@ class Entry:
         meta: Mapping[str, Any] = {} if self.predictions is None else self.predictions.meta
         method = ours.method if ours else str(meta.get("method", "boxes"))
         variant = ours.variant if ours else str(meta.get("variant", ""))
-        return f"{method} ({variant})" if variant else method
+        return label_of(method, variant)
 
     @property
     def looked_at(self) -> tuple[str, ...] | None:

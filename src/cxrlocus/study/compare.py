@@ -19,7 +19,7 @@ from cxrlocus.methods.options import PAPER
 from cxrlocus.prediction.consensus import describe, join_members, write_consensus
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
-from cxrlocus.protocols.result import Result, read_results, write_results
+from cxrlocus.protocols.result import Result, label_of, read_results, write_results
 from cxrlocus.protocols.yao2018 import NAME as YAO
 from cxrlocus.study.cells import predicted, predictions_folder, result_file, told_of
 from cxrlocus.study.hits import measured_of, read_measured, write_measured
@@ -78,6 +78,7 @@ class Comparison:
 
     Args:
         blocks: by policy the rows over all seeds, then the controls'.
+        seeds: by policy the rows of each seed.
         methods: the rows of which there is something, in order.
         controls: the names of the controls.
         differences: of every two methods, and of every method and control but the oracle's, under ``PAIRED_UNDER``.
@@ -85,6 +86,7 @@ class Comparison:
     """
 
     blocks: Mapping[Policy, list[Result]]
+    seeds: Mapping[Policy, list[Result]]
     methods: tuple[Method, ...]
     controls: frozenset[str]
     differences: list[Difference]
@@ -99,16 +101,6 @@ class Comparison:
                 key = (r.protocol, r.method, r.variant, r.finding, r.quantity, repr(r.threshold), r.policy, r.detail)
                 rows.setdefault(key, r)
         return list(rows.values())
-
-
-def label_of(method: str, variant: str) -> str:
-    """What a method and its variant are called.
-
-    Example:
-        >>> label_of("cam", ""), label_of("cam", "lse")
-        ('cam', 'cam (lse)')
-    """
-    return f"{method} ({variant})" if variant else method
 
 
 def compared_setup(setup: Setup, rows: Sequence[Row] = COMPARED) -> Setup:
@@ -270,16 +262,17 @@ def _combined(here: str, names: Sequence[str], films: Index, setup: Setup, bars:
 
 def _gathered(films: Index, setup: Setup, rows: Sequence[Row], missing: Mapping[str, str]) -> Comparison:
     blocks: dict[Policy, list[Result]] = {}
+    by_seed: dict[Policy, list[Result]] = {}
     pairs: list[Difference] = []
     names: frozenset[str] = frozenset()
     cells = {row: [s for s in setup.seeds if f"{row.name}-seed{s}" not in missing] for row in with_consensus(rows)}
     there = [(row, seed) for row, seeds in cells.items() for seed in seeds]
     for policy, one in measures_of(setup).items() if there else ():
         files = {(row, seed): result_file(one, f"{row.name}-seed{seed}") for row, seed in there}
-        results = over_seeds([r for file in files.values() for r in read_results(file)])
+        by_seed[policy] = [r for file in files.values() for r in read_results(file)]
         controls, measured = _controls(films, one, there[0])
         names = frozenset(r.method for r in controls)
-        blocks[policy] = results + controls
+        blocks[policy] = over_seeds(by_seed[policy]) + controls
         if policy == PAIRED_UNDER:
             ours = [
                 merged
@@ -289,7 +282,7 @@ def _gathered(films: Index, setup: Setup, rows: Sequence[Row], missing: Mapping[
             ]
             pairs = list(_differences(ours, measured, films, setup))
     methods = tuple(_method(row, seeds, setup) for row, seeds in cells.items() if seeds)
-    return Comparison(blocks, methods, names, pairs, tuple(missing.items()))
+    return Comparison(blocks, by_seed, methods, names, pairs, tuple(missing.items()))
 
 
 def _method(row: Row, seeds: Sequence[int], setup: Setup) -> Method:

@@ -111,7 +111,7 @@ def accuracy_of(
     hit, _ = judge(case, overlap, thresholds)
     known = case.column[case.truth.finding] >= 0
     return Measured(
-        _name(label), protocol, label.dataset, label.policy, quantity, detail, tuple(thresholds),
+        label.name, protocol, label.dataset, label.policy, quantity, detail, tuple(thresholds),
         case.truth.film[known], case.truth.finding[known], hit[known].astype(np.float64), case.names,
     )  # fmt: skip
 
@@ -168,7 +168,7 @@ def masks_of(measures: FilmMeasures, index: Index, label: RunLabel, quantity: st
     value = _mask_dice(measures) if quantity == "mask_dice" else getattr(measures, quantity)
     known = tuple(index.findings.names[c] for c in np.unique(measures.finding).tolist())
     return Measured(
-        _name(label), INFOMASK, label.dataset, measures.masking.policy, quantity, "", (NAN,),
+        label.name, INFOMASK, label.dataset, measures.masking.policy, quantity, "", (NAN,),
         measures.film, measures.finding, np.asarray(value, dtype=np.float64)[:, None], known,
     )  # fmt: skip
 
@@ -205,7 +205,7 @@ def dice_of(predictions: Predictions, index: Index, label: RunLabel, options: Op
     value = np.array([v for _, _, v in cells], dtype=np.float64).reshape(-1, 1)
     film_of, finding = (np.array([cell[k] for cell in cells], dtype=np.int64) for k in (0, 1))
     known = tuple(index.findings.names[c] for c in np.unique(finding).tolist())
-    return Measured(_name(label), YAO, label.dataset, "fixed", "dice", "", (NAN,), film_of, finding, value, known)
+    return Measured(label.name, YAO, label.dataset, "fixed", "dice", "", (NAN,), film_of, finding, value, known)
 
 
 def over_seeds(runs: Sequence[Measured]) -> Measured:
@@ -217,10 +217,6 @@ def over_seeds(runs: Sequence[Measured]) -> Measured:
     if not runs or any(not run.has_things_of(runs[0]) for run in runs):
         raise PredictionsError("runs must be at least one, of one quantity on the same films; measure them alike.")
     return replace(runs[0], value=nanmean(np.stack([run.value for run in runs]), axis=0))
-
-
-def _name(label: RunLabel) -> str:
-    return f"{label.method} ({label.variant})" if label.variant else label.method
 
 
 def _mask_dice(measures: FilmMeasures) -> FloatArray:
