@@ -23,6 +23,12 @@ def test_a_line_a_quantity_and_dashes_where_a_policy_does_not_act() -> None:
     assert pointing == [POINTING.heading, "0.333", *[UNDEFINED] * 3, "0.200", UNDEFINED, "-1.00"]
 
 
+def test_where_less_is_better_the_order_turns() -> None:
+    less = next(c for c in COLUMNS if c.quantity == "nothing_found")
+    seeds = {"fixed": [row(m, v, c) for m, v in (("a", 0.1), ("b", 0.6), ("c", 0.7)) for c in (MAIN, less)]}
+    assert cells(effects_table(seeds, "abc").splitlines()[3])[-1] == "-1.00"
+
+
 def test_only_methods_that_are_asked_for_count() -> None:
     assert cells(effects_table(SEEDS, "ab").splitlines()[2])[1] == "0.400"
     assert len(effects_table(SEEDS, "").splitlines()) == 2

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from cxrlocus.metrics.effects import effect_of, means_of, order_agreement
 from cxrlocus.protocols.result import Result, label_of
 from cxrlocus.report.compare import COLUMNS, MAIN, Column
-from cxrlocus.report.tables import number
+from cxrlocus.report.tables import LOWER_IS_BETTER, number
 from cxrlocus.types import Policy
 
 HEADINGS = (
@@ -22,8 +22,8 @@ def effects_table(
 ) -> str:
     """A line a quantity as Markdown: mean absolute differences of two, then Spearman's correlations of orders.
 
-    What a policy does not act on stands under "fixed" alone. A quantity's order is set against that of the first
-    column's under the last policy but the oracle that it has.
+    What a policy does not act on stands under "fixed" alone, or is the same under each. Orders, the best first, are set
+    against the first column's under "validation", or "fixed" where there is nothing else.
 
     Args:
         seeds: by policy the rows of each seed, controls left out.
@@ -42,7 +42,8 @@ def effects_table(
         values = _values(seeds, methods, column)
         if not values:
             continue
-        means = {name: m.get("validation", m.get("fixed", math.nan)) for name, m in means_of(values).items()}
+        sign = -1 if column.quantity in LOWER_IS_BETTER else 1
+        means = {name: sign * m.get("validation", m.get("fixed", math.nan)) for name, m in means_of(values).items()}
         first = first or means
         effect = effect_of(values)
         cells = [
