@@ -123,9 +123,9 @@ def effects_text(found: Comparison) -> list[str]:
 
     out = [
         "Mean absolute differences: of two methods under one policy, each its mean over seeds; of one method under two "
-        "policies; of two seeds of one method under one policy. Then Spearman's correlation of the methods' orders, the "
-        "best first: under two policies, and of this quantity with the first, under validation. Where no policy acts "
-        "on a quantity stands .000 or a dash.\n"
+        "policies; of two seeds of one method under one policy. Then Spearman's correlation of the methods' orders, "
+        "the best first: under two policies, and of this quantity with the first, under validation. Where no policy "
+        "acts on a quantity stands .000 or a dash.\n"
     ]
     localizing = above_controls(found.blocks["validation"], found.controls)
     groups = {"All rows": [m.name for m in found.methods], "Rows above every control but the oracle's": localizing}
