@@ -8,7 +8,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cxrlocus.metrics.pixels import Overlap, box_mask, dice, fnr, fpr, iop, mask_overlap, overlap_above, soft_dice
+from cxrlocus.metrics.pixels import (
+    Overlap,
+    box_mask,
+    dice,
+    dice_from,
+    fnr,
+    fpr,
+    iop,
+    mask_overlap,
+    overlap_above,
+    soft_dice,
+)
 
 MEASURES = {"iop": iop, "fpr": fpr, "fnr": fnr, "dice": dice}
 grids = st.integers(1, 7).flatmap(
@@ -253,3 +264,14 @@ def test_soft_dice_refuses_what_is_no_probability(value):
         soft_dice([[0.5, 0.5]], [[0, value]])
     with pytest.raises(ValueError, match="values and truth must be"):
         soft_dice([[0.5, 0.5]], [[0.5]])
+
+
+@given(pairs())
+def test_dice_from_iop_and_fnr_is_dice(pair):
+    counts = mask_overlap(*pair)
+    expected = dice(counts) if pair[1].any() else np.nan
+    np.testing.assert_allclose(dice_from(iop(counts), fnr(counts)), expected, atol=1e-12)
+
+
+def test_dice_from_limits():
+    np.testing.assert_array_equal(dice_from([1.0, np.nan, 0.0, np.nan], [0.0, 1.0, 1.0, np.nan]), [1, 0, 0, np.nan])

@@ -113,6 +113,26 @@ def test_a_map_of_markers_is_named() -> None:
     assert judge_lesions(lesions_of(SeesMarkers())).verdict == "fail"
 
 
+def test_a_shortcut_to_one_finding_of_many_is_named() -> None:
+    stamped = [stamp(s, "L", np.random.default_rng(i)) for i, s in enumerate(SQUARES)]
+    before = Looks(
+        np.zeros((len(SQUARES), 14)), np.random.default_rng(0).random((len(SQUARES), 14, 64, 64), np.float32), 0.0
+    )
+    after = Looks(before.prob, before.maps.copy(), 0.0)
+    # The third finding's map has its peak on every second marker.
+    for i, inside in enumerate(boxes_of(stamped, 0.0)):
+        if i % 2:
+            after.maps[i, 2][inside] = 1.1
+    names = [f"finding {k}" for k in range(14)]
+    marked = marker_rows("L", before, after, names, stamped, PATIENTS, seed=0)
+    assert value(marked, "peak drawn") < 0.05
+    assert value(marked, "peak drawn, finding 2") > 0.4
+    assert value(marked, "peak drawn, finding 3") == 0
+    verdict = judge_markers(marked)
+    assert verdict.verdict == "fail"
+    assert "of peaks of finding 2" in verdict.reason
+
+
 @pytest.mark.parametrize("kind", [SeesLungs, Turned])
 def test_a_map_of_lungs_sees_lesions_alone_whatever_its_frame(kind: type[SeesBrightness]) -> None:
     rows = lesions_of(kind())

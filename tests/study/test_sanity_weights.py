@@ -124,10 +124,24 @@ def test_too_few_boxes_decide_nothing(planted: Index, cache: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("value", "lo", "hi", "verdict"),
-    [(0.2, 0.1, 0.3, "pass"), (0.0, -0.1, 0.1, "fail"), (0.01, -0.01, 0.04, "fail"), (0.1, -0.01, 0.2, "undecided")],
+    [
+        (0.2, 0.1, 0.3, "pass"),
+        (0.0, -0.1, 0.1, "fail"),
+        (0.01, -0.01, 0.04, "fail"),
+        (0.1, -0.01, 0.2, "undecided"),
+        (0.02, 0.01, 0.04, "fail"),
+    ],
 )
 def test_what_is_a_fail(value: float, lo: float, hi: float, verdict: str) -> None:
-    assert judge_weights(Row("weights", "all", "accuracy lost", value, lo, hi, 100)).verdict == verdict
+    assert judge_weights([Row("weights", "all", "accuracy lost", value, lo, hi, 100)]).verdict == verdict
+
+
+def test_parts_that_lose_nothing_are_named() -> None:
+    losses = [Row("weights", part, "accuracy lost", v, v - 0.1, v + 0.1, 100)
+              for part, v in (("head", 0.2), ("last half", -0.1), ("all", 0.3))]  # fmt: skip
+    verdict = judge_weights(losses)
+    assert verdict.verdict == "pass"
+    assert verdict.reason.endswith("none with these alone: last half")
 
 
 def test_correlation_leaves_out_cells_that_one_does_not_reach() -> None:

@@ -21,6 +21,10 @@ HELP = "check a run: do its maps need its weights, see a planted lesion, look pa
 EXAMPLE = "cxrlocus sanity runs/cam --data NIH --out sanity"
 
 
+_OF_EACH = ("probability, ", "peak drawn, ")
+"""What begins the quantities that a marker has once a finding."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of `cxrlocus train`")
@@ -76,11 +80,12 @@ def told(result: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of one check, and of a marker's changes of probability the greatest alone."""
+    """The rows of one check; of a marker's numbers for each finding the greatest alone."""
     kept = []
     for row in rows:
-        peers = [r for r in rows if r["subject"] == row["subject"] and r["quantity"].startswith("probability, ")]
-        if row not in peers or row is max(peers, key=lambda r: abs(r["value"] or 0.0)):
+        each = next((start for start in _OF_EACH if row["quantity"].startswith(start)), None)
+        peers = [r for r in rows if each and r["subject"] == row["subject"] and r["quantity"].startswith(each)]
+        if not peers or row is max(peers, key=lambda r: abs(r["value"] or 0.0)):
             kept.append(row)
     return kept
 

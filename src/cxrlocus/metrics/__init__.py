@@ -1,1 +1,1 @@
-"""Measures, in numpy alone: pure functions of arrays; an undefined measure is NaN."""
+"""Measures, in numpy and scipy: pure functions of arrays; an undefined measure is NaN."""

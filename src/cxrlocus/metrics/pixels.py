@@ -144,6 +144,26 @@ def dice(counts: Overlap) -> FloatArray:
     return _ratio(2 * counts.common, counts.marked + counts.true)
 
 
+def dice_from(iop: ArrayLike, fnr: ArrayLike) -> FloatArray:
+    """DICE of masks whose IoP and FNR are known: the harmonic mean of IoP and 1 - FNR; 0 for an empty mask.
+
+        2 |M and B| / (|M| + |B|)
+
+    Args:
+        iop: any shape; NaN for an empty mask.
+        fnr: the same shape; NaN where there is no box, and so is the DICE.
+
+    Example:
+        >>> dice_from([0.5, float("nan"), 0.5], [1 / 3, 1.0, float("nan")]).round(3).tolist()
+        [0.571, 0.0, nan]
+    """
+    met = 1 - np.asarray(fnr, dtype=np.float64)
+    inside = np.where(np.isnan(iop) & ~np.isnan(met), 0.0, np.asarray(iop, dtype=np.float64))
+    both = inside + met
+    out = np.divide(2 * inside * met, both, out=np.zeros_like(both), where=both > 0)
+    return np.asarray(np.where(np.isnan(both), np.nan, out))
+
+
 def soft_dice(values: ArrayLike, truth: ArrayLike) -> float:
     """Overlap of a map of probabilities with a truth, without a threshold.
 

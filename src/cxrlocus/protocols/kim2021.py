@@ -21,7 +21,7 @@ from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel, auroc_rows, boxed_pairs, check_prob, chosen_rows, joined, ranks
 from cxrlocus.regions.boxes import paired_iou
 from cxrlocus.regions.detections import Detections
-from cxrlocus.regions.rules import BoxRule, FixedThresholds, PeakComponent
+from cxrlocus.regions.rules import PeakComponent, isolated_regions
 
 NAME = "kim2021"
 
@@ -104,9 +104,5 @@ def _boxes(
         return found, "all given boxes"
     fixed = (PeakComponent(share), f"height {share:g}") if detail == ONE else WANG_LEVELS
     gate = boxed_pairs(found, index)
-    rule = PeakComponent if detail == ONE else _regions
+    rule = PeakComponent if detail == ONE else isolated_regions
     return boxes_by_policy(found, index, label.policy, seed=seed, gate=gate, fixed=fixed, rule=rule)
-
-
-def _regions(height: float) -> BoxRule:
-    return FixedThresholds((height,), of=1.0)

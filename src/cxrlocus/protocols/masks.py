@@ -27,7 +27,7 @@ from cxrlocus.metrics.pixels import Overlap, box_mask, covered, dice, fnr, fpr, 
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.shared import FilmBoxes, film_positions, true_boxes
 from cxrlocus.regions.detections import Detections
-from cxrlocus.regions.maps import FloatMap, raster_shape, to_film, value_range
+from cxrlocus.regions.maps import FloatMap, place_in_range, raster_shape, to_film, value_range
 from cxrlocus.types import POLICIES, BoolArray, FloatArray, MapKind, Policy
 
 Scale = Literal["absolute", "relative"]
@@ -218,8 +218,7 @@ def _on_film(
     if inside is not None:
         grid = np.where(inside, grid, np.float32(np.nan))
     if is_relative:
-        low, high = ends or (np.nan, np.nan)
-        grid = np.asarray((grid.astype(np.float64) - low) / (high - low), dtype=np.float32)
+        grid = np.asarray(place_in_range(grid, ends or (np.nan, np.nan)), dtype=np.float32)
     return grid
 
 

@@ -31,7 +31,7 @@ from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import FilmBoxes, RunLabel, auroc_rows, check_prob, chosen_rows, film_positions, joined
 from cxrlocus.protocols.shared import result_row as row_of
 from cxrlocus.regions.detections import Detections
-from cxrlocus.regions.rules import BoxRule, FixedThresholds
+from cxrlocus.regions.rules import isolated_regions
 from cxrlocus.types import BoolArray, FloatArray, Policy
 
 NAME = "modern"
@@ -268,9 +268,9 @@ def _box_rows(
             known[:, c] = counted[at, index.findings.index(name)]
     note = ""
     if isinstance(found, Predictions):
-        fixed = (_regions(options.tau), f"height {options.tau:g}")
+        fixed = (isolated_regions(options.tau), f"height {options.tau:g}")
         policy = case.label.policy
-        boxes, note = boxes_by_policy(found, index, policy, seed=seed, gate=known, fixed=fixed, rule=_regions)
+        boxes, note = boxes_by_policy(found, index, policy, seed=seed, gate=known, fixed=fixed, rule=isolated_regions)
     else:
         boxes = chosen_rows(found, known[found.image, found.finding])
     noted = replace(case, label=replace(case.label, note=joined(case.label.note, note)))
@@ -279,8 +279,3 @@ def _box_rows(
     for quantity, value in (("nothing_found", missed), ("no_box", none)):
         rows += mean_rows(NAME, noted, quantity, (NAN,), value[:, None], _of(pairs))
     return rows
-
-
-def _regions(height: float) -> BoxRule:
-    """A box around each isolated region at one height: of nested boxes only one could be a hit of its own."""
-    return FixedThresholds((height,), of=1.0)

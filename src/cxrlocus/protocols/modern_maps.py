@@ -20,7 +20,7 @@ from cxrlocus.protocols.yao2018 import phantom_masks
 from cxrlocus.regions.boxes import area, iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.levels import boxes_above, shares_of_range
-from cxrlocus.regions.maps import FLAT, raster_shape, to_film, value_range
+from cxrlocus.regions.maps import FLAT, place_in_range, raster_shape, to_film, value_range
 from cxrlocus.types import BoolArray, FloatArray, Frame
 
 BINS = 1000
@@ -166,8 +166,7 @@ def _of_map(surface: NDArray[np.floating], frame: FloatArray, size: Size, taus: 
         return _View(none, np.zeros((0, 4)), none, np.zeros(grid.shape), np.zeros((0, 2)))
     found = boxes_above(grid, shares_of_range(extent, taus), inside)
     cell = np.array([size[0] / grid.shape[1], size[1] / grid.shape[0]])
-    low, high = extent
-    values = np.clip((grid.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+    values = np.clip(place_in_range(grid, extent), 0.0, 1.0)
     values = values if inside is None else np.where(inside, values, 0.0)
     # Interpolation in float32 makes this much of a difference on a level top.
     row, column = np.nonzero(values >= 1 - FLAT)

@@ -12,6 +12,12 @@ from typing import Any, Literal
 from cxrlocus.errors import PredictionsError
 from cxrlocus.files import write_text_whole
 
+LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr", "nothing_found", "no_box")
+"""Quantities of which a smaller value is the better one."""
+
+NEITHER_IS_BETTER = ("mask_area",)
+"""Quantities that say what a mask is like, not how good it is: no value is set bold."""
+
 
 @dataclass(frozen=True)
 class Result:

@@ -99,10 +99,21 @@ def value_range(values: FloatMap, inside: BoolArray | None = None) -> tuple[floa
     return (lo, hi) if hi - lo > FLAT * max(abs(lo), abs(hi)) else None
 
 
-def minmax(values: NDArray[np.floating]) -> FloatMap:
-    """A map (h, w) on the scale from 0, its least value, to 1, its greatest; zeros where it has no range.
+def place_in_range(values: NDArray[np.floating], extent: tuple[float, float]) -> NDArray[np.float64]:
+    """Where values of any shape lie in an extent of least and greatest, 0 and 1 at its ends.
 
         (v - min) / (max - min)
+
+    Example:
+        >>> place_in_range(np.array([-1.0, 0.0, 5.0]), (-1.0, 3.0)).tolist()
+        [0.0, 0.25, 1.5]
+    """
+    low, high = extent
+    return np.asarray((np.asarray(values, dtype=np.float64) - low) / (high - low))
+
+
+def minmax(values: NDArray[np.floating]) -> FloatMap:
+    """A map (h, w) from 0, its least value, to 1, its greatest (``place_in_range``); zeros where it has no range.
 
     Raises:
         ValueError: some cells are NaN or infinite and others are not.
@@ -115,8 +126,7 @@ def minmax(values: NDArray[np.floating]) -> FloatMap:
     found = value_range(given)
     if found is None:
         return np.zeros_like(given)
-    lo, hi = found
-    return np.asarray((given.astype(np.float64) - lo) / (hi - lo), dtype=np.float32)
+    return np.asarray(place_in_range(given, found), dtype=np.float32)
 
 
 def _rows(frame: NDArray[np.float64]) -> tuple[float, float, float, float, float, float]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.regions.components import Components, component_at, components
+from cxrlocus.regions.levels import shares_of_range
 from cxrlocus.regions.maps import to_film, value_range
 from cxrlocus.types import BoolArray, FloatArray
 
@@ -48,6 +49,16 @@ class BoxRule(Protocol):
         self, values: NDArray[np.floating], frame: NDArray[np.float64], size: tuple[int, int], /
     ) -> ScoredBoxes:
         """The boxes of one map, best first."""
+
+
+def isolated_regions(height: float) -> FixedThresholds:
+    """A box around each isolated region at one share of the map's range: of nested boxes only one could be a hit.
+
+    Example:
+        >>> isolated_regions(0.3).levels
+        (0.3,)
+    """
+    return FixedThresholds((height,), of=1.0)
 
 
 @dataclass(frozen=True)
@@ -286,9 +297,8 @@ def _boxes(
     found: dict[tuple[int, int, int, int], float] = {}
     if extent is None:
         return ScoredBoxes(np.zeros((0, 4)), np.zeros(0))
-    lo, hi = extent
-    for share in shares:
-        mask = grid > np.float32(lo + share * (hi - lo))
+    for level in shares_of_range(extent, shares).astype(np.float32):
+        mask = grid > level
         there = regions(mask if inside is None else mask & inside, grid)
         for box, area, mean in zip(there.boxes.tolist(), there.area.tolist(), there.mean.tolist(), strict=True):
             if area >= rule.min_area * grid.size:

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from cxrlocus.protocols.result import Result, label_of
+from cxrlocus.protocols.result import LOWER_IS_BETTER, Result, label_of
 from cxrlocus.report.figures import METHOD_COLOURS, figure_of, svg_of
-from cxrlocus.report.tables import LOWER_IS_BETTER, digits_of, interval, number
+from cxrlocus.report.tables import digits_of, interval, number
 
 NAN = math.nan
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from cxrlocus.metrics.effects import effect_of, means_of, order_agreement
-from cxrlocus.protocols.result import Result, label_of
+from cxrlocus.protocols.result import LOWER_IS_BETTER, Result, label_of
 from cxrlocus.report.compare import COLUMNS, MAIN, Column
-from cxrlocus.report.tables import LOWER_IS_BETTER, number
+from cxrlocus.report.tables import number
 from cxrlocus.types import Policy
 
 HEADINGS = (

@@ -14,7 +14,7 @@ from cxrlocus.data.images import Film, film_size, read_film
 from cxrlocus.data.records import Record
 from cxrlocus.errors import ImageError
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.regions.maps import to_film, value_range
+from cxrlocus.regions.maps import place_in_range, to_film, value_range
 from cxrlocus.types import BoolArray, FloatArray
 
 FILM_PIXELS = 384
@@ -78,7 +78,7 @@ def map_overlay(values: NDArray[np.floating], frame: FloatArray, size: tuple[int
     grid, inside, low, high = _ranged(values, frame, size)
     if not low < high:
         return "", low, high
-    strength = np.clip((grid - low) / (high - low), 0.0, 1.0)
+    strength = np.clip(place_in_range(grid, (low, high)), 0.0, 1.0)
     if inside is not None:
         strength = np.where(inside, strength, 0.0)
     return _tint(MAP_OPACITY * strength**2), low, high
@@ -92,7 +92,7 @@ def coloured_map(values: NDArray[np.floating], frame: FloatArray, size: tuple[in
     grid, inside, low, high = _ranged(values, frame, size)
     if np.isnan(low):
         return "", low, high
-    place = (grid - low) / (high - low) if low < high else np.zeros_like(grid)
+    place = place_in_range(grid, (low, high)) if low < high else np.zeros_like(grid)
     rgba = np.full((*grid.shape, 4), 255, dtype=np.uint8)
     for k in range(3):
         rgba[..., k] = np.interp(place, np.linspace(0, 1, len(RAMP)), [colour[k] for colour in RAMP]).round()

@@ -8,16 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.result import LOWER_IS_BETTER, NEITHER_IS_BETTER, Result
 
 SUMMARIES = ("mean", "pooled")
 """Names that stand for all findings together; they are the last columns of every table."""
-
-LOWER_IS_BETTER = ("afp", "afp_labelled", "afp_iobb", "fpr", "fnr", "nothing_found", "no_box")
-"""Quantities of which a smaller value is the better one."""
-
-NEITHER_IS_BETTER = ("mask_area",)
-"""Quantities that say what a mask is like, not how good it is: no value is set bold."""
 
 UNDEFINED = "–"  # noqa: RUF001 (the en dash is meant)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cxrlocus.data.records import Index
 from cxrlocus.errors import ConfigError, PredictionsError
 from cxrlocus.metrics.bootstrap import nanmean
+from cxrlocus.metrics.pixels import dice_from
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.hits import Overlap, box_case, judge
 from cxrlocus.protocols.infomask2019 import NAME as INFOMASK
@@ -165,7 +166,7 @@ def masks_of(measures: FilmMeasures, index: Index, label: RunLabel, quantity: st
     """
     if quantity not in OF_FILMS:
         raise ConfigError(f"quantity must be one of {', '.join(OF_FILMS)}; got {quantity!r}.")
-    value = _mask_dice(measures) if quantity == "mask_dice" else getattr(measures, quantity)
+    value = dice_from(measures.iop, measures.fnr) if quantity == "mask_dice" else getattr(measures, quantity)
     known = tuple(index.findings.names[c] for c in np.unique(measures.finding).tolist())
     return Measured(
         label.name, INFOMASK, label.dataset, measures.masking.policy, quantity, "", (NAN,),
@@ -217,15 +218,6 @@ def over_seeds(runs: Sequence[Measured]) -> Measured:
     if not runs or any(not run.has_things_of(runs[0]) for run in runs):
         raise PredictionsError("runs must be at least one, of one quantity on the same films; measure them alike.")
     return replace(runs[0], value=nanmean(np.stack([run.value for run in runs]), axis=0))
-
-
-def _mask_dice(measures: FilmMeasures) -> FloatArray:
-    inside, kept = measures.iop, 1 - measures.fnr
-    # An empty mask has no IoP: its DICE is 0. Where FNR is unknown, nobody measured.
-    filled = np.where(np.isnan(inside) & ~np.isnan(kept), 0.0, inside)
-    both = filled + kept
-    out = np.divide(2 * filled * kept, both, out=np.zeros_like(both), where=both > 0)
-    return np.asarray(np.where(np.isnan(both), NAN, out))
 
 
 def _films(predictions: Predictions, at: Sequence[int]) -> Predictions:

@@ -17,16 +17,10 @@ from cxrlocus.data.records import Index
 from cxrlocus.errors import PredictionsError
 from cxrlocus.metrics.bootstrap import interval, nanmean, resampled_ratio, share_beyond_zero
 from cxrlocus.metrics.overlap import tally
-from cxrlocus.protocols.result import Result
+from cxrlocus.protocols.result import LOWER_IS_BETTER, NEITHER_IS_BETTER, Result
 from cxrlocus.protocols.shared import joined, patient_draws, true_boxes
 from cxrlocus.study.measured import Measured
 from cxrlocus.types import BoolArray, FloatArray
-
-LOWER_IS_BETTER = ("fpr", "fnr")
-"""Quantities of which a smaller value is the better one."""
-
-NO_DIRECTION = ("mask_area",)
-"""Quantities of which neither more nor less is better."""
 
 NAN = float("nan")
 
@@ -69,7 +63,7 @@ class Difference:
         """Whether the first is "better" or "worse" (or, of an area, "more" or "less"); "" if the interval holds 0."""
         if not (self.lo > 0 or self.hi < 0):
             return ""
-        if self.quantity in NO_DIRECTION:
+        if self.quantity in NEITHER_IS_BETTER:
             return "more" if self.lo > 0 else "less"
         return "better" if (self.lo > 0) != (self.quantity in LOWER_IS_BETTER) else "worse"
 

@@ -20,6 +20,7 @@ from cxrlocus.methods import get_method, load_run
 from cxrlocus.methods.base import Recipe, learned_films
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.metrics.bootstrap import nanmean
+from cxrlocus.metrics.pixels import dice_from
 from cxrlocus.prediction.predict import predict
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, measure_masks
@@ -143,13 +144,12 @@ def agreement(measures: FilmMeasures, criterion: Criterion) -> float:
 
     -(FPR + FNR) / 2; or IoP, 0 for an empty mask; or DICE, the harmonic mean of IoP and 1 - FNR.
     """
-    inside, met = np.nan_to_num(measures.iop), 1 - measures.fnr
     if criterion == "fpr_fnr":
         each = -(measures.fpr + measures.fnr) / 2
     elif criterion == "iop":
-        each = inside
+        each = np.nan_to_num(measures.iop)
     else:
-        each = 2 * inside * met / np.maximum(inside + met, np.finfo(np.float64).tiny)
+        each = dice_from(measures.iop, measures.fnr)
     return float(nanmean(each, axis=0))
 
 

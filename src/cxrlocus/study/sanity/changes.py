@@ -23,8 +23,14 @@ RISES = 0.75
 DRAWN = 0.05
 """Share of maps whose peak may come to lie on a marker: certainly some, and more than this, is a fail."""
 
+DRAWN_OF_ONE = 0.2
+"""The same of one finding's maps alone: a marker that goes with one label is a shortcut to that label."""
+
 STANDS_OUT = 0.5
 """By how many of its own standard deviations a map may rise on a marker, beyond what it rises elsewhere."""
+
+ONE_DRAWN = "peak drawn, "
+"""What begins the quantity of one finding's peaks."""
 
 _CELLS = 64
 _BATCH = 16
@@ -138,6 +144,7 @@ def marker_rows(
         Rows, over all findings, of
 
         * "peak drawn": share of maps whose peak lies on the marker, less the share for which it lay there before;
+        * "peak drawn, NAME" for each finding: the same of its maps alone;
         * "stands out": the mean rise on the marker less that elsewhere, in standard deviations of the map before;
         * "change elsewhere": the mean size of the change beside the marker, in the same;
         * "probability, NAME" for each finding: change of its probability.
@@ -151,6 +158,7 @@ def marker_rows(
     away = [_in_spreads(_means(np.abs(change[:, c]), inside)[1], before.maps[:, c]) for c in findings]
     quantities = {
         "peak drawn": np.mean(drawn, axis=0),
+        **{f"{ONE_DRAWN}{name}": drawn[c] for c, name in enumerate(names)},
         "stands out": nanmean(out, axis=0),
         "change elsewhere": nanmean(away, axis=0),
         **{f"probability, {name}": after.prob[:, c] - before.prob[:, c] for c, name in enumerate(names)},
@@ -159,22 +167,27 @@ def marker_rows(
 
 
 def judge_markers(rows: Sequence[Row]) -> Verdict:
-    """Fail if a marker certainly draws maps: "peak drawn" above ``DRAWN``, or "stands out" above ``STANDS_OUT``.
+    """Fail if a marker certainly draws maps, of all findings or of one; those that it draws are named.
 
-    Certainly: the interval's lower end is above 0 for the one, above ``STANDS_OUT`` for the other.
+    "peak drawn" above ``DRAWN``, or that of one finding above ``DRAWN_OF_ONE``, with an interval above 0; or the
+    interval of "stands out" above ``STANDS_OUT``.
     """
     by = {(row.subject, row.quantity): row for row in rows}
     markers = list(dict.fromkeys(row.subject for row in rows))
     if not markers or any(by[m, "peak drawn"].n < LEAST for m in markers):
         return Verdict(MARKERS, "undecided", f"fewer than {LEAST} films to stamp a marker on")
 
+    taken = [r for r in rows if r.quantity.startswith(ONE_DRAWN) and r.lo > 0 and r.value > DRAWN_OF_ONE]
+    alone = {m: [r for r in taken if r.subject == m] for m in markers}
+
     def draws(marker: str) -> bool:
         peak, out = by[marker, "peak drawn"], by[marker, "stands out"]
-        return (peak.lo > 0 and peak.value > DRAWN) or out.lo > STANDS_OUT
+        return (peak.lo > 0 and peak.value > DRAWN) or out.lo > STANDS_OUT or bool(alone[marker])
 
     drawing = [m for m in markers if draws(m)]
     told = "; ".join(
         f"{m}: {by[m, 'peak drawn'].value:+.0%} of peaks, {by[m, 'stands out'].value:+.2f} standard deviations"
+        + "".join(f", {r.value:+.0%} of peaks of {r.quantity.removeprefix(ONE_DRAWN)}" for r in alone[m])
         for m in drawing or markers
     )
     return Verdict(MARKERS, "fail" if drawing else "pass", f"{'drawn to ' if drawing else ''}{told}")

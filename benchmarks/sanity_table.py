@@ -1,0 +1,60 @@
+"""Several runs' sanity side by side, a line a run, from what `cxrlocus sanity` wrote.
+
+    python benchmarks/sanity_table.py DIR DIR ...
+
+Accuracy with trained weights and what is lost with all of them shuffled; then, for each planted finding, the share of
+films in which the map rises most on the lesion, less the share on another film's lesion (*gain*); then the marker that
+draws most peaks. Verdicts as `cxrlocus sanity` gave them; a run that
+learned from planted lesions (`drawn`) passes the second by its training, which is no test of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+GAIN = "peak of change, gain"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folders", type=Path, nargs="+", help="the --out of `cxrlocus sanity`")
+    lines = [line_of(json.loads((f / "sanity.json").read_text(encoding="utf-8"))) for f in parser.parse_args().folders]
+    planted = list(dict.fromkeys(name for line in lines for name in line["planted"]))
+    print("| run | accuracy | lost | weights | " + " | ".join(f"{name}: gain" for name in planted)
+          + " | lesions | a marker draws | markers |")  # fmt: skip
+    print("|:--|--:|--:|:--|" + "--:|" * len(planted) + ":--|--:|:--|")
+    for line in lines:
+        gains = [line["planted"].get(name, "") for name in planted]
+        cells = [line["run"], line["accuracy"], line["lost"], line["weights"], *gains, line["lesions"],
+                 line["drawn"], line["markers"]]  # fmt: skip
+        print("| " + " | ".join(cells) + " |")
+
+
+def line_of(said: dict[str, Any]) -> dict[str, Any]:
+    """One run's cells."""
+    verdicts = {one["check"]: one["verdict"] for one in said["verdicts"]}
+    numbers = {(r["check"], r["subject"], r["quantity"]): r for r in said["rows"]}
+    drawn = [r for (_, _, quantity), r in numbers.items() if quantity == "peak drawn" and r["value"] is not None]
+    most = max(drawn, key=lambda r: float(r["value"])) if drawn else None
+    return {
+        "run": f"{said['method']} ({said['variant']})" if said["variant"] else said["method"],
+        "accuracy": told(numbers.get(("weights", "none", "accuracy"))),
+        "lost": told(numbers.get(("weights", "all", "accuracy lost"))),
+        "planted": {subject: told(r) for (_, subject, quantity), r in numbers.items() if quantity == GAIN},
+        "drawn": f"{most['subject']} {told(most)}" if most else "",
+        **{check: verdicts.get(check, "") for check in ("weights", "lesions", "markers")},
+    }
+
+
+def told(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return "-"
+    span = "" if row["lo"] is None else f" [{row['lo']:.2f}, {row['hi']:.2f}]"
+    return f"{row['value']:.2f}{span}"
+
+
+if __name__ == "__main__":
+    main()
