@@ -217,7 +217,7 @@ SHOWN = (
     ("fpr", math.nan, "Pixels: share of the outside that the mask covers (FPR)"),
     ("fnr", math.nan, "Pixels: share of the boxes that the mask leaves out (FNR)"),
     ("mask_area", math.nan, "Pixels: share of the film that the mask covers"),
-    ("maxboxacc_v2", math.nan, "MaxBoxAccV2: mean of IoU > .3, .5 and .7, each at its own tau"),
+    ("maxboxacc_v2", math.nan, "MaxBoxAccV2: mean of IoU > .3, .5 and .7; a tau chosen is each one's own"),
     ("pxap", math.nan, "Pixels: average precision of map values (PxAP)"),
     ("pointing", math.nan, "Pointing game: peaks that lie in a box"),
     ("froc", 0.3, "FROC at IoU > .3: mean sensitivity at 1/8 to 8 false positives a film"),

@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     from cxrlocus.study.setup import Setup
 
 KNOWN = {
-    "fixed": "Heights and levels were chosen before anything was measured: nobody's boxes.",
-    "validation": "Heights and levels are chosen by the boxes of the other half of the patients.",
-    "oracle": "Heights and levels are chosen by the very boxes that are measured: a bound, not a result.",
+    "fixed": (
+        "Heights and levels were chosen before anything was measured: nobody's boxes. *Acc* cuts a map at two "
+        "levels and keeps every region, so more boxes hit more: read the false boxes beside it."
+    ),
+    "validation": (
+        "Heights and levels are chosen by the boxes of the other half of the patients. *Acc* has one box a map, "
+        "around its peak, and *one box* is the same box."
+    ),
+    "oracle": (
+        "The same choices by the very boxes that are measured: a bound for what is chosen by (hits at IoU > .3) "
+        "under these rules of boxes, not a result."
+    ),
 }
 
 PAIRS = (
@@ -63,7 +72,7 @@ def run_all(args: argparse.Namespace) -> int:
 
 def page(found: Comparison, index: Index, setup: Setup) -> str:
     """The whole page: summary, pairs, every protocol, what papers printed, what is missing."""
-    parts = [head(index, setup)]
+    parts = [head(found, index, setup)]
     if found.blocks:
         parts += ["## The main numbers\n", *summaries(found), *_legend(), f"![methods and policies]({FIGURE})\n"]
         parts += ["## Policy against method\n", *effects_text(found)]
@@ -74,17 +83,22 @@ def page(found: Comparison, index: Index, setup: Setup) -> str:
     return "\n".join(parts)
 
 
-def head(index: Index, setup: Setup) -> str:
+def head(found: Comparison, index: Index, setup: Setup) -> str:
     """What was trained and measured, and how to read the numbers."""
     from cxrlocus.cli.study import measured_films, spread_of, trained_line
+    from cxrlocus.study.cells import learned_from
+    from cxrlocus.study.rows import COMPARED
 
+    films = " or ".join(f"{train} films, {val} more choose the epoch" for train, val in learned_from(COMPARED, setup))
     one = " (of a row that has one so far: over patients)" if len(setup.seeds) > 1 else ""
     lines = (
         f"- measured: {measured_films(index, setup)}; every row on the same films, of {setup.options['size']} px",
+        f"- learned from: {films or 'nothing yet'}",
         trained_line(setup),
         "- every row is trained and predicted once a seed; the policies cut the same maps",
         f"- intervals: 95 %; of methods {spread_of(setup)}{one}; of controls (in italics) over patients",
-        "- bold: the best of the methods that have not seen the measured boxes; controls look at no film",
+        "- bold: the best of the methods that have not seen the measured boxes; controls look at no film"
+        f"{'; their maps have the cells of ' + found.cells if found.cells else ''}",
     )
     return "\n".join(("# Study all: the methods side by side\n", *lines, ""))
 
@@ -110,10 +124,13 @@ def summaries(found: Comparison) -> list[str]:
 def _legend() -> list[str]:
     return [
         "Means over the findings that have boxes. *Acc*: true boxes that a box of the map overlaps by so much "
-        "(wang2017); *capped*: three boxes a film read until Wang et al.'s false positives are reached (cai2018); *one "
-        "box*: around the peak (kim2021). *DICE* of probability maps (yao2018; no policy acts on it). *IoP* and *FNR* "
-        "of masks (infomask2019) are read together. *MaxBoxAccV2* of the largest component, *pointing* game, *nothing "
-        "found*: boxed films without a box that meets a true one, less is better (modern). *AUROC* of the labels.\n"
+        "(wang2017), with the *false boxes* of a finding a film; *capped*: three boxes a film read until Wang et "
+        "al.'s false positives are reached (cai2018); *one box*: around the peak (kim2021). *DICE* of maps as "
+        "probabilities, logits through a sigmoid (yao2018; no policy acts on it, and size alone earns it: see the"
+        " controls). *IoP* and *FNR* of masks (infomask2019) are read together. *MaxBoxAccV2*, any box of the "
+        "map, *pointing* game, *nothing found*: boxed films without a box that meets a true one, less is better "
+        "(modern). *AUROC* of the labels on the measured films: where none of them is normal, of one finding "
+        "among others.\n"
     ]
 
 
@@ -130,8 +147,8 @@ def effects_text(found: Comparison) -> list[str]:
     localizing = above_controls(found.blocks["validation"], found.controls)
     groups = {"All rows": [m.name for m in found.methods], "Rows above every control but the oracle's": localizing}
     for title, names in groups.items():
-        if len(names) > 1:
-            out += [f"### {title} ({len(names)})\n", f"{effects_table(found.seeds, names)}\n"]
+        out += [f"### {title} ({len(names)})\n"]
+        out += [f"{effects_table(found.seeds, names)}\n"] if len(names) > 1 else [f"{', '.join(names) or 'None'}.\n"]
     return out
 
 

@@ -50,13 +50,14 @@ MAIN = Column("Acc IoU > .3", "wang2017", "accuracy_iou", 0.3, intervals=True)
 
 COLUMNS = (
     MAIN,
+    Column("false boxes", "wang2017", "afp", 0.3),
     Column("Acc IoU > .5", "wang2017", "accuracy_iou", 0.5),
     Column("capped Acc > .3", "cai2018", "accuracy_iou", 0.3, "capped=true"),
     Column("one box, Acc > .3", "kim2021", "accuracy_iou", 0.3, "boxes=one"),
     Column("DICE", "yao2018", "dice"),
     Column("IoP", "infomask2019", "iop"),
     Column("FNR", "infomask2019", "fnr"),
-    Column("MaxBoxAccV2", "modern", "maxboxacc_v2", NAN, "boxes=largest"),
+    Column("MaxBoxAccV2", "modern", "maxboxacc_v2", NAN, "boxes=any"),
     Column("pointing", "modern", "pointing", NAN, "tolerance=0"),
     Column("nothing found", "modern", "nothing_found"),
     Column("AUROC", "wang2017", "auroc"),

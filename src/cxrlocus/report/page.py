@@ -63,7 +63,7 @@ QUANTITIES = {
     "fnr": "Pixels: share of the boxes that the mask leaves out (FNR)",
     "mask_area": "Pixels: share of the film that the mask covers",
     "maxboxacc": "MaxBoxAcc: accuracy of the map's boxes at one tau for all films",
-    "maxboxacc_v2": "MaxBoxAccV2: mean of IoU > .3, .5 and .7, each at its own tau",
+    "maxboxacc_v2": "MaxBoxAccV2: mean of IoU > .3, .5 and .7; a tau chosen is each one's own",
     "pxap": "Pixels: average precision of map values (PxAP)",
     "pointing": "Pointing game: peaks that lie in a box",
     "froc": "FROC: mean sensitivity at 1/8 to 8 false positives a film",

@@ -61,6 +61,13 @@ def told_of(row: Row, results: Sequence[Result]) -> list[Result]:
     return [replace(r, variant=", ".join(filter(None, (r.variant, row.told)))) for r in results]
 
 
+def learned_from(rows: Sequence[Row], setup: Setup) -> list[tuple[int, int]]:
+    """How many films the runs of a study learn from and choose their checkpoint by, each pair once."""
+    runs = [setup.out / "runs" / f"{row.trained}-seed{seed}" / "split.json" for row in rows for seed in setup.seeds]
+    told = [read_json(split) for split in runs if split.is_file()]
+    return sorted({(split["train"], split["val"]) for split in told})
+
+
 def unreadable(rows: Sequence[Row], setup: Setup) -> list[Dropped]:
     """The films that a study could neither train on nor measure, each once."""
     told: list[tuple[str, str]] = []

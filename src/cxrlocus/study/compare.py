@@ -81,6 +81,7 @@ class Comparison:
         seeds: by policy the rows of each seed.
         methods: the rows of which there is something, in order.
         controls: the names of the controls.
+        cells: whose cells the controls' maps have, and how many; "" before there are any.
         differences: of every two methods, and of every method and control but the oracle's, under ``PAIRED_UNDER``.
         missing: the cells ("cam-seed0") that are not there, with the reason.
     """
@@ -89,6 +90,7 @@ class Comparison:
     seeds: Mapping[Policy, list[Result]]
     methods: tuple[Method, ...]
     controls: frozenset[str]
+    cells: str
     differences: list[Difference]
     missing: tuple[tuple[str, str], ...]
 
@@ -265,6 +267,7 @@ def _gathered(films: Index, setup: Setup, rows: Sequence[Row], missing: Mapping[
     by_seed: dict[Policy, list[Result]] = {}
     pairs: list[Difference] = []
     names: frozenset[str] = frozenset()
+    grid = ""
     cells = {row: [s for s in setup.seeds if f"{row.name}-seed{s}" not in missing] for row in with_consensus(rows)}
     there = [(row, seed) for row, seeds in cells.items() for seed in seeds]
     for policy, one in measures_of(setup).items() if there else ():
@@ -281,8 +284,12 @@ def _gathered(films: Index, setup: Setup, rows: Sequence[Row], missing: Mapping[
                 for merged in _over_seeds([read_measured(_hits_file(files[row, seed])) for seed in seeds])
             ]
             pairs = list(_differences(ours, measured, films, setup))
+    if there:
+        row, seed = there[0]
+        maps = read_predictions(predictions_folder(setup, f"{row.name}-seed{seed}")).maps
+        grid = f"{row.name}, {maps.shape[3]} x {maps.shape[2]}"
     methods = tuple(_method(row, seeds, setup) for row, seeds in cells.items() if seeds)
-    return Comparison(blocks, by_seed, methods, names, pairs, tuple(missing.items()))
+    return Comparison(blocks, by_seed, methods, names, grid, pairs, tuple(missing.items()))
 
 
 def _method(row: Row, seeds: Sequence[int], setup: Setup) -> Method:

@@ -147,7 +147,7 @@ COMPARED: tuple[Row, ...] = (
     Row("yao2018", options=(("backbone", SHARED),), called="shared-backbone"),
     Row("infomask2019", "all", options=(("backbone", SHARED), ("stride", "16"), *_BLOCKS), called="shared-backbone"),
 )
-"""Every row of ``study all``: baselines, then the four methods with their main variants."""
+"""Every row of ``study all``: baselines, the four methods with their main variants, and ours."""
 
 MEMBERS = tuple(row for row in COMPARED if row.name in ("cam", "yao2018", "infomask2019-all", "kim2021", "cai2018"))
 """The rows whose consensus is one more: the baseline and each method as it is, no two of one training."""
