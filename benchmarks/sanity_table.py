@@ -4,7 +4,7 @@
 
 Accuracy with trained weights and what is lost with all of them shuffled; then, for each planted finding, the share of
 films in which the map rises most on the lesion, less the share on another film's lesion (*gain*); then the marker that
-draws most peaks. Verdicts as `cxrlocus sanity` gave them; a run that
+draws most peaks, of all findings and of one. Verdicts as `cxrlocus sanity` gave them; a run that
 learned from planted lesions (`drawn`) passes the second by its training, which is no test of it.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-GAIN = "peak of change, gain"
+GAIN, DRAWN = "peak of change, gain", "peak drawn"
 
 
 def main() -> None:
@@ -24,12 +25,12 @@ def main() -> None:
     lines = [line_of(json.loads((f / "sanity.json").read_text(encoding="utf-8"))) for f in parser.parse_args().folders]
     planted = list(dict.fromkeys(name for line in lines for name in line["planted"]))
     print("| run | accuracy | lost | weights | " + " | ".join(f"{name}: gain" for name in planted)
-          + " | lesions | a marker draws | markers |")  # fmt: skip
-    print("|:--|--:|--:|:--|" + "--:|" * len(planted) + ":--|--:|:--|")
+          + " | lesions | a marker draws | of one finding | markers |")  # fmt: skip
+    print("|:--|--:|--:|:--|" + "--:|" * len(planted) + ":--|--:|--:|:--|")
     for line in lines:
         gains = [line["planted"].get(name, "") for name in planted]
         cells = [line["run"], line["accuracy"], line["lost"], line["weights"], *gains, line["lesions"],
-                 line["drawn"], line["markers"]]  # fmt: skip
+                 line["drawn"], line["one"], line["markers"]]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
 
 
@@ -37,16 +38,22 @@ def line_of(said: dict[str, Any]) -> dict[str, Any]:
     """One run's cells."""
     verdicts = {one["check"]: one["verdict"] for one in said["verdicts"]}
     numbers = {(r["check"], r["subject"], r["quantity"]): r for r in said["rows"]}
-    drawn = [r for (_, _, quantity), r in numbers.items() if quantity == "peak drawn" and r["value"] is not None]
-    most = max(drawn, key=lambda r: float(r["value"])) if drawn else None
+    most = greatest(r for r in said["rows"] if r["quantity"] == DRAWN)
+    one = greatest(r for r in said["rows"] if r["quantity"].startswith(f"{DRAWN}, "))
     return {
-        "run": f"{said['method']} ({said['variant']})" if said["variant"] else said["method"],
+        "run": said["run"].rpartition("-seed")[0] or said["run"],
         "accuracy": told(numbers.get(("weights", "none", "accuracy"))),
         "lost": told(numbers.get(("weights", "all", "accuracy lost"))),
         "planted": {subject: told(r) for (_, subject, quantity), r in numbers.items() if quantity == GAIN},
         "drawn": f"{most['subject']} {told(most)}" if most else "",
+        "one": f"{one['quantity'].removeprefix(f'{DRAWN}, ')}, {one['subject']} {told(one)}" if one else "",
         **{check: verdicts.get(check, "") for check in ("weights", "lesions", "markers")},
     }
+
+
+def greatest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the greatest value, if any has one."""
+    return max((r for r in rows if r["value"] is not None), key=lambda r: float(r["value"]), default=None)
 
 
 def told(row: dict[str, Any] | None) -> str:
