@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +33,13 @@ def test_a_line_has_every_column_and_words_beside_the_name() -> None:
     assert heading == ["method", "seeds", "knows", *(c.heading for c in COLUMNS)]
     assert line[:4] == ["cam", "3", "labels", "0.10 [.00, .20]"]
     assert [float(cell.split()[0]) for cell in line[3:]] == pytest.approx([r.value for r in rows])
+
+
+def test_an_interval_of_two_seeds_does_not_set_the_axis() -> None:
+    wide = replace(row("b", 0.3), lo=-40.0, hi=40.0)
+    drawn = ET.fromstring(dots_figure({"fixed": [row("a", 0.4), wide]}))
+    ticks = [float(e.text) for e in drawn.iter() if re.fullmatch(r"[\d.]+", (e.text or "").strip())]
+    assert max(ticks) <= 0.5
 
 
 def test_the_best_method_is_bold_but_no_control_and_nothing_where_all_are_alike() -> None:

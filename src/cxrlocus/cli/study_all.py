@@ -144,8 +144,11 @@ def effects_text(found: Comparison) -> list[str]:
         "the best first: under two policies, and of this quantity with the first, under validation. Where no policy "
         "acts on a quantity stands .000 or a dash.\n"
     ]
-    localizing = above_controls(found.blocks["validation"], found.controls)
-    groups = {"All rows": [m.name for m in found.methods], "Rows above every control but the oracle's": localizing}
+    first = found.methods[0]
+    above = above_controls(found.blocks["validation"], found.controls)
+    localizing = [m.name for m in found.methods if m.name in above and m.knows == first.knows]
+    title = f"Rows that know no more than {first.name} and are above every control but the oracle's under validation"
+    groups = {"All rows": [m.name for m in found.methods], title: localizing}
     for title, names in groups.items():
         out += [f"### {title} ({len(names)})\n"]
         out += [f"{effects_table(found.seeds, names)}\n"] if len(names) > 1 else [f"{', '.join(names) or 'None'}.\n"]

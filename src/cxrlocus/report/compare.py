@@ -114,6 +114,8 @@ def summary_table(
 def dots_figure(blocks: Mapping[str, Sequence[Result]], controls: Collection[str] = (), column: Column = MAIN) -> bytes:
     """A line a method with a dot and its interval for each policy, controls grey below, as SVG; b"" without any.
 
+    The axis holds all dots; an interval of few seeds that runs out of it is cut there.
+
     Args:
         blocks: by policy its Results. A control that is of one policy whatever is asked for has one dot.
         controls: the methods that are controls.
@@ -137,7 +139,8 @@ def dots_figure(blocks: Mapping[str, Sequence[Result]], controls: Collection[str
         first = sum(key[0] not in controls for key in order)
         axes.axhline(first - 0.5, color="#bbb", linewidth=0.8)
         axes.set_ylim(len(order) - 0.4, -0.6)
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        shown = [r.value for some in points.values() for _, r in some]
+        axes.set_xlim(min(0.0, *shown), 1.15 * max(*shown, 0.1))
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{column.heading}, mean of findings, 95 % intervals")
         keys = [_key(k, policy) for k, policy in enumerate(blocks)]

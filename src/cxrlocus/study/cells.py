@@ -62,10 +62,13 @@ def told_of(row: Row, results: Sequence[Result]) -> list[Result]:
 
 
 def learned_from(rows: Sequence[Row], setup: Setup) -> list[tuple[int, int]]:
-    """How many films the runs of a study learn from and choose their checkpoint by, each pair once."""
+    """How many films the runs of a study learn from and choose their checkpoint by, each pair once.
+
+    Films that join the training films by their labels (``setting=transductive``) are learned from, too.
+    """
     runs = [setup.out / "runs" / f"{row.trained}-seed{seed}" / "split.json" for row in rows for seed in setup.seeds]
     told = [read_json(split) for split in runs if split.is_file()]
-    return sorted({(split["train"], split["val"]) for split in told})
+    return sorted({(split["train"] + split.get("transductive", 0), split["val"]) for split in told})
 
 
 def unreadable(rows: Sequence[Row], setup: Setup) -> list[Dropped]:
