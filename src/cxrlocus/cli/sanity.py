@@ -21,10 +21,6 @@ HELP = "check a run: do its maps need its weights, see a planted lesion, look pa
 EXAMPLE = "cxrlocus sanity runs/cam --data NIH --out sanity"
 
 
-_OF_EACH = ("probability, ", "peak drawn, ")
-"""What begins the quantities that a marker has once a finding."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder of `cxrlocus train`")
@@ -81,9 +77,11 @@ def told(result: Mapping[str, Any]) -> list[str]:
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of one check; of a marker's numbers for each finding the greatest alone."""
+    from cxrlocus.study.sanity.changes import OF_EACH
+
     kept = []
     for row in rows:
-        each = next((start for start in _OF_EACH if row["quantity"].startswith(start)), None)
+        each = next((start for start in OF_EACH if row["quantity"].startswith(start)), None)
         peers = [r for r in rows if each and r["subject"] == row["subject"] and r["quantity"].startswith(each)]
         if not peers or row is max(peers, key=lambda r: abs(r["value"] or 0.0)):
             kept.append(row)

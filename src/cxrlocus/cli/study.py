@@ -208,7 +208,7 @@ def heading(paper: str, index: Index, setup: Setup) -> str:
 def measured_films(index: Index, setup: Setup) -> str:
     """The measured films in words."""
     films = setup.films(index)
-    normal = sum(not r.positive and not r.unknown for r in films.records)
+    normal = sum(r.is_normal for r in films.records)
     return (
         f"split {setup.split} of {index.dataset}, {len(films)} films of {len(set(films.patients))} patients "
         f"({normal or 'none'} without a finding), {films.box_count} boxes"

@@ -147,8 +147,8 @@ def effects_text(found: Comparison) -> list[str]:
     first = found.methods[0]
     above = above_controls(found.blocks["validation"], found.controls)
     localizing = [m.name for m in found.methods if m.name in above and m.knows == first.knows]
-    title = f"Rows that know no more than {first.name} and are above every control but the oracle's under validation"
-    groups = {"All rows": [m.name for m in found.methods], title: localizing}
+    as_much = f"Rows that know no more than {first.name} and are above every control but the oracle's under validation"
+    groups = {"All rows": [m.name for m in found.methods], as_much: localizing}
     for title, names in groups.items():
         out += [f"### {title} ({len(names)})\n"]
         out += [f"{effects_table(found.seeds, names)}\n"] if len(names) > 1 else [f"{', '.join(names) or 'None'}.\n"]

@@ -51,6 +51,11 @@ class Record:
     boxes: tuple[TruthBox, ...] = ()
     size: tuple[int, int] | None = None
 
+    @property
+    def is_normal(self) -> bool:
+        """Whether its label says of every finding that it is not there."""
+        return not (self.positive or self.unknown)
+
 
 @dataclass(frozen=True)
 class Dropped:

@@ -96,6 +96,7 @@ def order_agreement(one: Mapping[str, float], other: Mapping[str, float]) -> flo
     a, b = [one[name] for name in names], [other[name] for name in names]
     if len(names) < 3 or len(set(a)) == 1 or len(set(b)) == 1:
         return math.nan
+    # Ranks that agree wholly shall say 1, not 1 less a rounding error.
     return round(float(spearmanr(a, b).statistic), 12)
 
 

@@ -88,7 +88,7 @@ def _without_boxes(index: Index) -> list[str]:
 
 def _one_class(index: Index) -> list[str]:
     said = []
-    normal = sum(not r.positive and not r.unknown for r in index.records)
+    normal = sum(r.is_normal for r in index.records)
     if not normal:
         said.append("No film here is free of all findings, so false positives on normal films are not measured.")
     for c, finding in enumerate(index.findings):

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.data.records import Index
-from cxrlocus.data.splits import kfold_of_patients
 from cxrlocus.errors import ConfigError, DataError
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.consensus import Members
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, hits_by_film
+from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, dealt, hits_by_film
 from cxrlocus.regions.rules import PeakComponent
 from cxrlocus.regions.shares import Scale, weighted_mean
 from cxrlocus.types import Findings, FloatArray, Frame
@@ -94,8 +93,7 @@ def chosen_weights(
     """
     subsets = candidates(len(members))
     values = np.full((len(members.images), len(members.findings), len(members)), 1 / len(members))
-    patients = [index.records[index.position[i]].patient if i in index.position else i for i in members.images]
-    fold = kfold_of_patients(patients, 2, seed=seed)
+    _, fold = dealt(members.images, index, seed)
     halves: list[dict[str, list[float]]] = [{}, {}]
     boxes = 0
     for c, finding in enumerate(members.findings):

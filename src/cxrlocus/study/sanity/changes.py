@@ -29,8 +29,8 @@ DRAWN_OF_ONE = 0.2
 STANDS_OUT = 0.5
 """By how many of its own standard deviations a map may rise on a marker, beyond what it rises elsewhere."""
 
-ONE_DRAWN = "peak drawn, "
-"""What begins the quantity of one finding's peaks."""
+OF_EACH = ONE_DRAWN, ONE_PROBABILITY = "peak drawn, ", "probability, "
+"""What begins the quantities that a marker has once a finding."""
 
 _CELLS = 64
 _BATCH = 16
@@ -161,7 +161,7 @@ def marker_rows(
         **{f"{ONE_DRAWN}{name}": drawn[c] for c, name in enumerate(names)},
         "stands out": nanmean(out, axis=0),
         "change elsewhere": nanmean(away, axis=0),
-        **{f"probability, {name}": after.prob[:, c] - before.prob[:, c] for c, name in enumerate(names)},
+        **{f"{ONE_PROBABILITY}{name}": after.prob[:, c] - before.prob[:, c] for c, name in enumerate(names)},
     }
     return [mean_row(MARKERS, marker, q, values, patients, seed=seed) for q, values in quantities.items()]
 

@@ -170,7 +170,7 @@ def _normals(
     """Films whose label says that no finding is there: of the split, or of all splits where it has too few."""
 
     def free(films: Index) -> Index:
-        return films.subset([i for i, r in enumerate(films.records) if not (r.positive or r.unknown or r.boxes)])
+        return films.subset([i for i, r in enumerate(films.records) if r.is_normal and not r.boxes])
 
     there, note = free(part), f"films without a finding of split {options.split}"
     if len(there) < LEAST:
