@@ -69,6 +69,18 @@ def test_compose_is_one_after_the_other(outer: np.ndarray, inner: np.ndarray, uv
     np.testing.assert_allclose(together, Frame(outer).to_pixels(Frame(inner).to_pixels(uv)), rtol=1e-9, atol=1e-6)
 
 
+@given(affines, arrays(np.float64, (3, 4), elements=st.integers(0, 8).map(float)))
+def test_a_carried_box_is_the_tightest_around_its_corners(matrix: np.ndarray, boxes: np.ndarray) -> None:
+    frame = Frame(matrix)
+    for carried, carry in (
+        (frame.boxes_to_pixels(boxes), frame.to_pixels),
+        (frame.boxes_to_unit(boxes), frame.to_unit),
+    ):
+        for (x0, y0, x1, y1), got in zip(boxes, carried, strict=True):
+            xy = carry(np.array([[a, b] for a in (x0, x1) for b in (y0, y1)]))
+            np.testing.assert_allclose(got, [*xy.min(axis=0), *xy.max(axis=0)], rtol=1e-9, atol=1e-9)
+
+
 def test_crops_nest_and_flips_turn_back() -> None:
     film = Frame.of_size(1000, 500)
     quarter = film.then_crop(0.5, 0, 1, 1).then_crop(0, 0.5, 1, 1)

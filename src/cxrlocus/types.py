@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
@@ -126,6 +126,27 @@ class Frame:
     def to_unit(self, xy: FloatArray) -> FloatArray:
         """Original pixels (n, 2) to unit-square points (n, 2)."""
         return np.asarray((xy - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T)
+
+    def boxes_to_pixels(self, uv: FloatArray) -> FloatArray:
+        """Boxes (n, 4) of the unit square to the upright boxes (n, 4) around them in original pixels.
+
+        Example:
+            >>> quarter_turn = Frame(np.array([[0.0, -10.0, 10.0], [20.0, 0.0, 0.0]]))
+            >>> quarter_turn.boxes_to_pixels(np.array([[0.0, 0.0, 0.5, 1.0]])).tolist()
+            [[0.0, 0.0, 10.0, 10.0]]
+        """
+        return _around(self.to_pixels, uv)
+
+    def boxes_to_unit(self, xyxy: FloatArray) -> FloatArray:
+        """Boxes (n, 4) in original pixels to the upright boxes (n, 4) around them in the unit square."""
+        return _around(self.to_unit, xyxy)
+
+
+def _around(carry: Callable[[FloatArray], FloatArray], boxes: FloatArray) -> FloatArray:
+    """The upright boxes around boxes (n, 4) whose four corners are carried."""
+    corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    carried = carry(corners.reshape(-1, 2)).reshape(-1, 4, 2)
+    return np.concatenate([carried.min(axis=1), carried.max(axis=1)], axis=1)
 
 
 class Batch(NamedTuple):

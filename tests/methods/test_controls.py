@@ -152,6 +152,20 @@ def test_the_oracle_box_is_the_best_of_all_boxes_of_the_grid(corners: list[float
     assert iou(found.xyxy, np.array([truth]))[0, 0] == pytest.approx(best, abs=1e-9)
 
 
+@settings(max_examples=40)
+@given(st.floats(-30, 30), st.lists(st.floats(50, 700), min_size=2, max_size=2), st.floats(2, 60))
+def test_the_oracle_box_of_a_turned_map_is_around_its_cells(turn: float, corner: list[float], wide: float) -> None:
+    (x, y), angle = corner, np.deg2rad(turn)
+    about = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * 800
+    frame = Frame(np.column_stack([about, [400, 400] - about @ [0.5, 0.5]]))
+    given_setting = setting(film(0, ("Mass", x, y, x + wide, y + 90.0)), grid=(32, 32))
+    found = oracle_box(replace(given_setting, frames=frame.matrix[None])).xyxy
+    x0, y0, x1, y1 = found[0]
+    assert x1 > x0
+    assert y1 > y0
+    assert iou(found, np.array([[x, y, x + wide, y + 90.0]]))[0, 0] > 0
+
+
 def test_films_without_boxes_have_no_oracle_box() -> None:
     assert len(oracle_box(setting(film(0), film(1)))) == 0
     assert len(class_mean_box(setting(film(0), film(1)))) == 0

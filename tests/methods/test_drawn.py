@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import contract
 import numpy as np
@@ -27,7 +28,7 @@ from cxrlocus.methods.drawn.config import DrawnConfig
 from cxrlocus.methods.drawn.films import HELD_OUT, Beside, Draughtsman, DrawnBatch, drawable, held_out
 from cxrlocus.methods.drawn.model import DrawnNet, build, levelled
 from cxrlocus.methods.drawn.objective import DrawnObjective, noisy
-from cxrlocus.methods.drawn.recipe import normal_films
+from cxrlocus.methods.drawn.recipe import _validator, normal_films
 from cxrlocus.metrics.ranking import auroc
 from cxrlocus.types import BOXED8, Batch, Findings
 
@@ -239,6 +240,25 @@ def test_a_data_set_of_other_findings_is_refused(planted: Index, cache: Path, fa
     other = replace(planted, findings=names, records=records)
     with pytest.raises(ConfigError, match="method drawn knows the masks of Atelectasis"):
         contract.train_tiny("drawn", other, tmp_path / "run", cache, fabric)
+
+
+def test_what_cannot_be_planted_or_chosen_by_is_refused_before_the_first_step(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    names = Findings(("Effusion", "Cardiomegaly"))
+    no_lesions = replace(
+        planted, findings=names, records=tuple(replace(r, positive=frozenset(), boxes=()) for r in planted.records)
+    )
+    with pytest.raises(ConfigError, match=r"of Mass, Nodule, Pneumonia at least one must be a finding here.*planted=0"):
+        contract.train_tiny("drawn", no_lesions, tmp_path / "a", cache, fabric, planted="2")
+    sick = planted.subset([i for i, r in enumerate(planted.records) if r.positive])
+    recipe = SimpleNamespace(config=replace(TINY, drawn=0), fabric=fabric, seed=0)
+    objective, part = SimpleNamespace(net=None), Part(sick, loader_of(sick, cache))
+    artist = Draughtsman(("Mass",), recipe.config, seed=0)
+    with pytest.raises(ConfigError, match="select=cell_loss is measured on held-out films"):
+        _validator(recipe, objective, artist, part)  # type: ignore[arg-type]  # as much of them as it needs
+    with pytest.raises(ConfigError, match=r"select must be a figure of labels.*got 'cell_loss'"):
+        DrawnConfig(drawn=0, planted=0)
 
 
 @pytest.mark.parametrize(

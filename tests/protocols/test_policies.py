@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from cxrlocus.data.records import Index, Record, TruthBox
 from cxrlocus.data.splits import kfold_of_patients
-from cxrlocus.errors import PredictionsError
+from cxrlocus.errors import DataError, PredictionsError
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import Predictions
-from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, boxes_by_policy, hits_by_film
+from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, boxes_by_policy, check_halves, hits_by_film
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.rules import FixedThresholds, PeakComponent
@@ -147,6 +147,39 @@ def test_predicted_films_without_truth_keep_a_box() -> None:
         found, _ = boxes_by_policy(predictions, index.subset([0, 1, 2, 3, 4, 5]), policy)  # type: ignore[arg-type]  # a Literal
         assert found.images == predictions.images
         assert len(found.of(9, 0)) == 1
+
+
+def test_a_finding_that_a_half_has_no_box_of_takes_the_height_of_all_and_says_so() -> None:
+    predictions, index = world(12)
+    fold = kfold_of_patients(index.patients, 2, seed=0)
+    lone = tuple(
+        replace(r, boxes=tuple(b for b in r.boxes if b.finding == "Mass" or f == 1))
+        for r, f in zip(index.records, fold, strict=True)
+    )
+    index = replace(index, records=lone)
+    found, note = boxes_by_policy(predictions, index, "validation")
+    by_height = [find_boxes(predictions, PeakComponent(h)) for h in HEIGHTS]
+    # By hand: the first half's hits, of Mass alone as it has no other, choose for both findings of the second.
+    best = np.array([hits(d, index.subset(np.flatnonzero(fold == 0).tolist())).sum() for d in by_height]).argmax()
+    assert best > 0
+    for i in np.flatnonzero(fold == 1).tolist():
+        assert all(np.array_equal(found.of(i, c), by_height[best].of(i, c)) for c in (0, 1))
+    assert "Nodule" in note
+    assert note.endswith("(by all findings' boxes, there being none of it)")
+    assert note.count("by all findings") == 1
+
+
+def test_boxes_on_one_half_alone_choose_for_nobody_and_are_refused() -> None:
+    predictions, index = world(12)
+    fold = kfold_of_patients(index.patients, 2, seed=0)
+    one_half = tuple(replace(r, boxes=r.boxes if f else ()) for r, f in zip(index.records, fold, strict=True))
+    films = predictions.images
+    check_halves(films, FINDINGS, index, 0)
+    check_halves(films, FINDINGS, replace(index, records=tuple(replace(r, boxes=()) for r in index.records)), 0)
+    with pytest.raises(DataError, match=r"both halves of the patients must have boxes; all are in one, of \d patient"):
+        check_halves(films, FINDINGS, replace(index, records=one_half), 0)
+    with pytest.raises(DataError, match=r"of 1 patient\(s\)"):
+        check_halves(films[:2], FINDINGS, index.subset([0, 1]), 0)
 
 
 def test_hits_by_film_by_hand() -> None:

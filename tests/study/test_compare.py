@@ -18,7 +18,7 @@ from fake_training import ROWS, Fakes
 from safetensors.torch import save_file
 
 from cxrlocus.data.records import Index
-from cxrlocus.errors import ConfigError
+from cxrlocus.errors import ConfigError, DataError
 from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.prediction.store import read_predictions
@@ -288,6 +288,16 @@ def test_a_row_that_cannot_be_made_is_named_before_the_first_is_trained(
         compare(index, compared_setup(Setup(tmp_path, tmp_path, preset="demo", options=options)), bars)
     assert fakes.calls == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_boxes_that_cannot_choose_for_others_are_refused_before_the_first_is_trained(
+    index: Index, fakes: Fakes, tmp_path: Path
+) -> None:
+    one = next(r.patient for r in index.split("test").records if r.boxes)
+    alone = replace(index, records=tuple(r if r.patient == one else replace(r, boxes=()) for r in index.records))
+    with pytest.raises(DataError, match="policy validation chooses by the boxes of other patients"):
+        done(alone, tmp_path)
+    assert fakes.calls == []
 
 
 def test_weights_go_to_the_rows_with_a_backbone(index: Index, fakes: Fakes, tmp_path: Path) -> None:

@@ -196,6 +196,18 @@ def test_too_few_films_decide_nothing() -> None:
     assert judge_lesions(few).verdict == judge_lesions([]).verdict == judge_markers([]).verdict == "undecided"
 
 
+def test_films_of_one_patient_decide_nothing() -> None:
+    patients = ["one"] * len(FILMS)
+    before, after = look_at(SeesBrightness(), SQUARES).of(FILMS), look_at(SeesBrightness(), [o.pixels for o in LESIONS])
+    lesions = judge_lesions(lesion_rows("Mass", before, after, 0, LESIONS, patients, seed=0))
+    assert (lesions.verdict, lesions.reason) == ("undecided", "the films with Mass planted are all of one patient")
+    looks = Looks(np.zeros((len(FILMS), 1)), np.random.default_rng(0).random((len(FILMS), 1, 64, 64), np.float32), 0.0)
+    drawn = Looks(looks.prob, looks.maps + 5 * boxes_of(LESIONS, 0.0)[:, None], 0.0)
+    rows = marker_rows("L", looks, drawn, ("Mass",), LESIONS, patients, seed=0)
+    assert value(rows, "peak drawn") > 0.5
+    assert judge_markers(rows).verdict == "undecided"
+
+
 def test_the_interval_of_a_mean_is_of_patients() -> None:
     """Ten films of one patient weigh as one draw: the interval is wider than that of ten patients."""
     values = [0.0] * 10 + [1.0] * 10

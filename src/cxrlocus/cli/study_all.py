@@ -124,10 +124,10 @@ def summaries(found: Comparison) -> list[str]:
 def _legend() -> list[str]:
     return [
         "Means over the findings that have boxes. *Acc*: true boxes that a box of the map overlaps by so much "
-        "(wang2017), with the *false boxes* of a finding a film; *capped*: three boxes a film read until Wang et "
-        "al.'s false positives are reached (cai2018); *one box*: around the peak (kim2021). *DICE* of maps as "
-        "probabilities, logits through a sigmoid (yao2018; no policy acts on it, and size alone earns it: see the"
-        " controls). *IoP* and *FNR* of masks (infomask2019) are read together. *MaxBoxAccV2*, any box of the "
+        "(wang2017), with the *false boxes* of a finding for each true box of any; *capped*: three boxes a film read "
+        "until Wang et al.'s false positives are reached (cai2018); *one box*: around the peak (kim2021). *DICE* of "
+        "maps as probabilities, logits through a sigmoid (yao2018; no policy acts on it, and size alone earns it: see "
+        "the controls). *IoP* and *FNR* of masks (infomask2019) are read together. *MaxBoxAccV2*, any box of the "
         "map, *pointing* game, *nothing found*: boxed films without a box that meets a true one, less is better "
         "(modern). *AUROC* of the labels on the measured films: where none of them is normal, of one finding "
         "among others.\n"

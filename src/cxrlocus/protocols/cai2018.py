@@ -185,9 +185,9 @@ def _boxes(found: Predictions | Detections, index: Index, label: RunLabel, seed:
         chosen, note = np.zeros(gate.shape, dtype=np.int64), "heights " + " ".join(f"{h:g}" for h in FIXED)
     else:
         hits = _hits(at_height, member, index, found)
-        chosen = choose(hits, found.images, index, label.policy, seed)
+        choice = choose(hits, gate, found.images, index, label.policy, seed)
         names = [", ".join(f"{h:g}" for h in three) for three in triples]
-        note = heights_told(chosen, names, found.findings, label.policy)
+        chosen, note = choice.at, heights_told(choice, names, found.findings, label.policy)
     return _merged(at_height, member, chosen), note
 
 

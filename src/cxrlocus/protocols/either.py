@@ -17,6 +17,7 @@ from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.places import boxes_by_guides, guide, known_boxes
 from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, dealt, hits_by_film, pick
+from cxrlocus.protocols.shared import boxed_films
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.rules import PeakComponent
 from cxrlocus.types import BoolArray, FloatArray
@@ -36,7 +37,8 @@ def boxes_by_either(
     """
     by_height = [find_boxes(predictions, PeakComponent(height), progress, gate=gate) for height in HEIGHTS]
     hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
-    by_heights = pick(by_height, choose(hits, predictions.images, index, "validation", seed))
+    boxed = boxed_films(predictions.images, predictions.findings, index)
+    by_heights = pick(by_height, choose(hits, boxed, predictions.images, index, "validation", seed).at)
     patients, fold = dealt(predictions.images, index, seed)
     guides = [guide(predictions, known_boxes(predictions, index, fold != half), patients) for half in (0, 1)]
     by_places = boxes_by_guides(predictions, guides, fold, gate=gate)

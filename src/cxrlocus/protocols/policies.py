@@ -2,26 +2,29 @@
 
 fixed       Wang et al.'s two levels, 60 and 180 of 255, for every map, chosen before anything was measured here.
 validation  one box around the peak, at the height that serves the boxes of other patients best: films are in two halves
-            by patient, and each half's boxes choose the height that the other half is measured with.
+            by patient, and each half's boxes choose the height that the other half is measured with. A finding of which
+            a half has no box takes there the height that serves that half's boxes of all findings best.
 oracle      the same, but the height is chosen on the very boxes it is measured with: a bound, not a result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.data.records import Index
 from cxrlocus.data.splits import kfold_of_patients
-from cxrlocus.errors import PredictionsError
+from cxrlocus.errors import DataError, PredictionsError
 from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols.shared import boxed_films
 from cxrlocus.regions.boxes import iou
 from cxrlocus.regions.detections import Detections
 from cxrlocus.regions.rules import BoxRule, FixedThresholds, PeakComponent
-from cxrlocus.types import POLICIES, BoolArray, Policy
+from cxrlocus.types import POLICIES, BoolArray, Findings, Policy
 
 HEIGHTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 """The heights that a policy chooses from: shares of the way from a map's least value to its greatest."""
@@ -67,18 +70,32 @@ def boxes_by_policy(
         return find_boxes(predictions, fixed[0], progress, gate=gate), fixed[1]
     by_height = [find_boxes(predictions, rule(height), progress, gate=gate) for height in HEIGHTS]
     hits = np.stack([hits_by_film(d, index, CHOOSING_IOU) for d in by_height])
-    chosen = choose(hits, predictions.images, index, policy, seed)
-    told = heights_told(chosen, [f"{height:g}" for height in HEIGHTS], predictions.findings, policy)
-    return pick(by_height, chosen), told
+    boxed = boxed_films(predictions.images, predictions.findings, index)
+    choice = choose(hits, boxed, predictions.images, index, policy, seed)
+    told = heights_told(choice, [f"{height:g}" for height in HEIGHTS], predictions.findings, policy)
+    return pick(by_height, choice.at), told
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    Args:
+        at: (N, C) the candidate that serves each film and finding.
+        by_all: (C,) the findings of which a half has boxes and the other none: the boxes there of all findings chose.
+    """
+
+    at: NDArray[np.int64]
+    by_all: BoolArray
 
 
 def choose(
-    hits: NDArray[np.int64], images: tuple[str, ...], index: Index, policy: Policy, seed: int
-) -> NDArray[np.int64]:
-    """Which of K candidates serves each film and finding, (N, C): the first of those with the most true boxes hit.
+    hits: NDArray[np.int64], boxed: BoolArray, images: tuple[str, ...], index: Index, policy: Policy, seed: int
+) -> Choice:
+    """Which of K candidates serves each film and finding: the first of those with the most true boxes hit.
 
     Args:
         hits: (K, N, C) true boxes hit under each candidate.
+        boxed: (N, C) which films have a box of which finding.
         images: the N films.
         index: knows their patients; a film that it does not have stands for its own.
         policy: "validation" (the other half of the patients chooses) or "oracle" (these films choose).
@@ -87,11 +104,32 @@ def choose(
     Raises:
         DataError: "validation" of films of a single patient.
     """
+    at, by_all = np.zeros(boxed.shape, np.int64), np.zeros(boxed.shape[1], np.bool_)
     if policy == "oracle":
-        return np.tile(hits.sum(axis=1).argmax(axis=0), (len(images), 1))
+        return Choice(at + hits.sum(axis=1).argmax(axis=0), by_all)
     _, fold = dealt(images, index, seed)
-    best = np.stack([hits[:, fold != half].sum(axis=1).argmax(axis=0) for half in (0, 1)])
-    return best[fold]
+    for half in (0, 1):
+        mine, others = fold == half, hits[:, fold != half].sum(axis=1)
+        none = ~boxed[~mine].any(axis=0)
+        others[:, none] = others.sum(axis=1, keepdims=True)
+        at[mine] = others.argmax(axis=0)
+        by_all |= none & boxed[mine].any(axis=0)
+    return Choice(at, by_all)
+
+
+def check_halves(images: Sequence[str], findings: Findings, index: Index, seed: int) -> None:
+    """See that policy "validation" has boxes of other patients to choose by: films without any box ask for none.
+
+    Raises:
+        DataError: all boxes are on one half of the patients.
+    """
+    boxed = boxed_films(images, findings, index).any(axis=1)
+    of = {index.records[index.position[images[i]]].patient for i in np.flatnonzero(boxed).tolist()}
+    if len(of) == 1 or (of and len(set(dealt(images, index, seed)[1][boxed].tolist())) == 1):
+        raise DataError(
+            f"{index.root}: policy validation chooses by the boxes of other patients, so both halves of the patients "
+            f"must have boxes; all are in one, of {len(of)} patient(s). Take policy fixed, or boxes of more patients."
+        )
 
 
 def dealt(images: Sequence[str], index: Index, seed: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -137,9 +175,12 @@ def pick(candidates: Sequence[Detections], chosen: NDArray[np.int64]) -> Detecti
     )
 
 
-def heights_told(chosen: NDArray[np.int64], names: Sequence[str], findings: Iterable[str], policy: Policy) -> str:
-    """A note of what was chosen (N, C) among candidates of these names, and by whose boxes."""
-    of_finding = [" ".join(names[k] for k in sorted(set(column))) for column in chosen.T.tolist()]
-    told = "; ".join(f"{finding} {heights}" for finding, heights in zip(findings, of_finding, strict=True))
+def heights_told(choice: Choice, names: Sequence[str], findings: Iterable[str], policy: Policy) -> str:
+    """A note of what was chosen among candidates of these names, and by whose boxes."""
+    of_finding = [" ".join(names[k] for k in sorted(set(column))) for column in choice.at.T.tolist()]
+    by = [" (by all findings' boxes, there being none of it)" if alone else "" for alone in choice.by_all.tolist()]
+    told = "; ".join(
+        f"{finding} {heights}{whose}" for finding, heights, whose in zip(findings, of_finding, by, strict=True)
+    )
     source = "these test boxes" if policy == "oracle" else "the boxes of the other half of the patients"
     return f"heights from {source}: {told}"

@@ -153,12 +153,17 @@ def boxed_pairs(found: Looked, index: Index) -> BoolArray:
     Raises:
         PredictionsError: a film stands twice, or is not in the index.
     """
-    films = film_positions(found, index)
-    pairs = np.zeros((len(found.images), len(found.findings)), dtype=np.bool_)
-    for i, film in enumerate(films.tolist()):
-        for box in index.records[film].boxes:
-            if box.finding in found.findings:
-                pairs[i, found.findings.index(box.finding)] = True
+    film_positions(found, index)
+    return boxed_films(found.images, found.findings, index)
+
+
+def boxed_films(images: Sequence[str], findings: Findings, index: Index) -> BoolArray:
+    """Which of N films have a true box of which of C findings, (N, C); a film that the index does not have has none."""
+    pairs = np.zeros((len(images), len(findings)), dtype=np.bool_)
+    for i, name in enumerate(images):
+        for box in index.records[index.position[name]].boxes if name in index.position else ():
+            if box.finding in findings:
+                pairs[i, findings.index(box.finding)] = True
     return pairs
 
 

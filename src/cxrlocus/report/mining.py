@@ -95,9 +95,9 @@ def region_box(cells: NDArray[np.bool_], frame: Frame) -> FloatArray:
     if not len(rows):
         return np.full(4, np.nan)
     height, width = cells.shape
-    x, y = np.array([columns.min(), columns.max() + 1]) / width, np.array([rows.min(), rows.max() + 1]) / height
-    corners = frame.to_pixels(np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]]))
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    ends = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]])
+    box: FloatArray = frame.boxes_to_pixels(ends / [width, height, width, height])[0]
+    return box
 
 
 def without_erased(named: Mapping[str, NDArray[np.floating]], name: str) -> NDArray[np.float32]:

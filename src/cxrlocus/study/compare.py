@@ -19,6 +19,7 @@ from cxrlocus.methods.options import PAPER
 from cxrlocus.prediction.consensus import describe, join_members, write_consensus
 from cxrlocus.prediction.store import read_predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS, PROTOCOLS
+from cxrlocus.protocols.policies import check_halves
 from cxrlocus.protocols.result import Result, label_of, read_results, write_results
 from cxrlocus.protocols.yao2018 import NAME as YAO
 from cxrlocus.study.cells import predicted, predictions_folder, result_file, told_of
@@ -173,12 +174,13 @@ def compare(index: Index, setup: Setup, bars: Bars, rows: Sequence[Row] = COMPAR
 
     Raises:
         ConfigError: a row cannot be made so.
-        DataError: no film to be measured has a box.
+        DataError: no film to be measured has a box, or all boxes are on one half of the patients.
         RunError: the folder holds another study.
     """
     check_chosen(with_consensus(rows), setup)
     check_alike(rows, setup)
     films = setup.films(index)
+    check_halves(films.images, films.findings, films, setup.measure.seed)
     check_same_study(index, setup)
     missing: dict[str, str] = {}
     for seed in setup.seeds:

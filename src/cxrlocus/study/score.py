@@ -20,7 +20,7 @@ from cxrlocus.protocols.either import boxes_by_either
 from cxrlocus.protocols.infomask2019 import NAME as INFOMASK
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, Scale, measure_masks
 from cxrlocus.protocols.places import boxes_by_places
-from cxrlocus.protocols.policies import boxes_by_policy
+from cxrlocus.protocols.policies import boxes_by_policy, check_halves
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
 from cxrlocus.regions.detections import Detections
@@ -174,7 +174,13 @@ class Measure:
 def score_predictions(
     predictions: Predictions, index: Index, measure: Measure, progress: Callable[[int], object] | None = None
 ) -> Scored:
-    """Apply the measure's protocols to maps: to their boxes under its policy, to the maps themselves, or to both."""
+    """Apply the measure's protocols to maps: to their boxes under its policy, to the maps themselves, or to both.
+
+    Raises:
+        DataError: the policy is "validation" and all boxes are on one half of the patients.
+    """
+    if measure.policy == "validation":
+        check_halves(predictions.images, predictions.findings, index, measure.seed)
     meta = predictions.meta
     knows = str(meta.get("knows", ""))
     variant = measure.variant(str(meta.get("variant", "")))

@@ -16,6 +16,7 @@ from cxrlocus.prediction.boxing import find_boxes
 from cxrlocus.prediction.consensus import Members
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols.policies import CHOOSING_IOU, HEIGHTS, choose, dealt, hits_by_film
+from cxrlocus.protocols.shared import boxed_films
 from cxrlocus.regions.rules import PeakComponent
 from cxrlocus.regions.shares import Scale, weighted_mean
 from cxrlocus.types import Findings, FloatArray, Frame
@@ -94,13 +95,14 @@ def chosen_weights(
     subsets = candidates(len(members))
     values = np.full((len(members.images), len(members.findings), len(members)), 1 / len(members))
     _, fold = dealt(members.images, index, seed)
+    boxed = boxed_films(members.images, members.findings, index)
     halves: list[dict[str, list[float]]] = [{}, {}]
     boxes = 0
     for c, finding in enumerate(members.findings):
         hits, count = _hits(members, index, c, subsets, cells, scale)
         boxes += count
         if count:
-            best = choose(hits, members.images, index, policy, seed)[:, 0] // len(HEIGHTS)
+            best = choose(hits, boxed[:, [c]], members.images, index, policy, seed).at[:, 0] // len(HEIGHTS)
             values[:, c] = subsets[best]
         for half in (0, 1):
             halves[half][finding] = values[fold == half][0, c].round(6).tolist()

@@ -106,12 +106,11 @@ def oracle_box(setting: Setting) -> Detections:
 
 
 def _on_cells(box: FloatArray, frame: Frame, grid: tuple[int, int]) -> FloatArray:
-    cells = np.array([grid[1], grid[0]], dtype=np.float64)
-    inside = frame.to_unit(box.reshape(2, 2)) * cells
-    low, high = np.floor(inside + 1e-9), np.ceil(inside - 1e-9)
-    corners = product(*zip(low.reshape(-1), high.reshape(-1), strict=True))
-    around = np.array([c for c in corners if c[2] > c[0] and c[3] > c[1]])
-    on_film = frame.to_pixels(around.reshape(-1, 2) / cells).reshape(-1, 4)
+    cells = np.array([grid[1], grid[0], grid[1], grid[0]], dtype=np.float64)
+    inside = frame.boxes_to_unit(box[None])[0] * cells
+    edges = product(*zip(np.floor(inside + 1e-9), np.ceil(inside - 1e-9), strict=True))
+    around = np.array([c for c in edges if c[2] > c[0] and c[3] > c[1]])
+    on_film = frame.boxes_to_pixels(around / cells)
     best: FloatArray = on_film[iou(on_film, box[None])[:, 0].argmax()]
     return best
 

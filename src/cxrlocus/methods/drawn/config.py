@@ -57,6 +57,10 @@ class DrawnConfig(ClassifierConfig):
             "noise": (0 <= self.noise <= 1, "in [0, 1]"),
             "width": (self.width >= 1, "at least 1"),
             "head": (self.head >= 1, "at least 1"),
+            "select": (
+                self.select != "cell_loss" or self.drawn + self.planted > 0,
+                "a figure of labels, as auroc, where nothing is drawn (drawn and planted are 0)",
+            ),
         }
         check_rules(self, rules)
 

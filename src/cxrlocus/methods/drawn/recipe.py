@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrlocus.data.phantom.planting import PLANTED
 from cxrlocus.errors import ConfigError
 from cxrlocus.methods.base import Recipe
 from cxrlocus.methods.cam.model import STAGE
@@ -31,7 +32,8 @@ def train_drawn(recipe: Recipe[DrawnConfig]) -> None:
     """Train into ``<run>/base``; nothing is done when that stage is there.
 
     Raises:
-        ConfigError: the phantom draws none of the findings, or there is no normal film to plant in.
+        ConfigError: the phantom draws none of the findings, none can be planted, there is no normal film to plant in,
+            or no held-out film to choose the epoch by.
     """
     config, folder = recipe.config, recipe.folder / STAGE
     if stage_done(folder, asdict(config), recipe.seed):
@@ -40,6 +42,11 @@ def train_drawn(recipe: Recipe[DrawnConfig]) -> None:
     drawn = drawable(names)
     train, val = training_parts(recipe)
     draughtsman = Draughtsman(drawn, config, recipe.seed)
+    if config.planted and not draughtsman.can_plant:
+        raise ConfigError(
+            f"{recipe.index.root}: of {', '.join(PLANTED)} at least one must be a finding here, for lesions of these "
+            f"alone are planted; it has {', '.join(names)}. Set planted=0."
+        )
     if config.augment:
         train.loader.augmentation = AUGMENTATION
     train.loader.beside = Beside(train.loader, draughtsman, normal_films(train, config))
@@ -103,6 +110,12 @@ def _validator(
         normal = np.zeros(0, np.int64)
     films, masks = held_out(draughtsman, val.loader, normal, HELD_OUT_STEPS)
     if not len(films):
+        if recipe.config.select == "cell_loss":
+            raise ConfigError(
+                f"{val.index.root}: select=cell_loss is measured on held-out films with drawn lesions; the phantom "
+                f"draws none (drawn=0), and of the {len(val.index)} validation films none is normal (every label "
+                "known, none positive). Hold out more (val_fraction), or set select=auroc."
+            )
         return labels
     cells = cell_figures(recipe.fabric, objective, films, masks)
     return lambda: {**labels(), **cells()}

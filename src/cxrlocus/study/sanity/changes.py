@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -125,6 +126,8 @@ def judge_lesions(rows: Sequence[Row]) -> Verdict:
     few = [f for f in findings if by[f, "rises"].n < LEAST]
     if not findings or few:
         return Verdict(LESIONS, "undecided", f"fewer than {LEAST} films with {', '.join(few) or 'a lesion'} planted")
+    if one := [f for f in findings if math.isnan(by[f, "peak of change, gain"].lo)]:
+        return Verdict(LESIONS, "undecided", f"the films with {', '.join(one)} planted are all of one patient")
     blind = [f for f in findings if not (by[f, "rises"].value >= RISES and by[f, "peak of change, gain"].lo > 0)]
     told = "; ".join(
         f"{f}: rises there in {by[f, 'rises'].value:.0%}, most there in {by[f, 'peak of change'].value:.0%} "
@@ -176,6 +179,8 @@ def judge_markers(rows: Sequence[Row]) -> Verdict:
     markers = list(dict.fromkeys(row.subject for row in rows))
     if not markers or any(by[m, "peak drawn"].n < LEAST for m in markers):
         return Verdict(MARKERS, "undecided", f"fewer than {LEAST} films to stamp a marker on")
+    if any(math.isnan(by[m, "peak drawn"].lo) for m in markers):
+        return Verdict(MARKERS, "undecided", "the films to stamp a marker on are all of one patient")
 
     taken = [r for r in rows if r.quantity.startswith(ONE_DRAWN) and r.lo > 0 and r.value > DRAWN_OF_ONE]
     alone = {m: [r for r in taken if r.subject == m] for m in markers}
