@@ -29,7 +29,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format src tests benchmarks
 
 bench: $(VENV)/.bench
-	for one in loader explain step boxes phantom harvest infomask pools mining resolution depthwise; do $(BIN)/python benchmarks/$$one.py || exit 1; done
+	for one in loader explain step boxes phantom harvest infomask pools mining resolution depthwise layout; do $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 # Debian splits ensurepip from python3; without it the venv is filled by the pip that is there. Each step is marked done
 # only when it is, so that a set-up that was broken off goes on.

@@ -25,14 +25,15 @@ class Model:
         """The findings it knows, in the order of every column."""
         return self.localizer.findings
 
-    def explain(self, paths: Sequence[str | Path]) -> Predictions:
-        """Probabilities and raw maps of PNG, JPEG or DICOM files.
+    def explain(self, paths: str | Path | Sequence[str | Path]) -> Predictions:
+        """Probabilities and raw maps of PNG, JPEG or DICOM files, or of a single one.
 
         Raises:
             ImageError: a file cannot be read.
         """
         meta = {"method": self.info.method, "variant": self.info.variant, "dataset": "files"}
-        return explain_files(self.localizer, [Path(p) for p in paths], meta=meta)
+        several = [paths] if isinstance(paths, (str, Path)) else paths
+        return explain_files(self.localizer, [Path(p) for p in several], meta=meta)
 
 
 def load(folder: str | Path) -> Model:

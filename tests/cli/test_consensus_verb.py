@@ -61,9 +61,9 @@ def test_the_same_command_again_writes_the_same(pair: list[Path], tmp_path: Path
 
 WRONG = {
     "consensus {pred} --out {new}": "at least two different predictions folders; got 1",
-    "consensus {pred} {pred} --out {new}": "at least two different predictions folders",
+    "consensus {pred} {pred} --out {new}": "different predictions folders; got 2, 1 of them twice",
     "consensus {pred} {other} --out {pred}": "--out must not be one of the combined folders",
-    "consensus {pred} {missing} --out {new}": "no meta.json",
+    "consensus {pred} {missing} --out {new}": "no such file or folder",
     "consensus {pred} {other} --out {new} --weights best": "--weights must be equal, validation, oracle or numbers",
     "consensus {pred} {other} --out {new} --weights 1,2,3": "weights must be 2 numbers",
     "consensus {pred} {other} --out {new} --weights 0,0": "not all 0",

@@ -91,6 +91,15 @@ def test_boxes_are_those_of_the_maps(films: Path, run: Path, decoded: Path, tmp_
     cxrlocus("evaluate", tmp_path / "sure" / "boxes.csv", "--data", films, "--resamples", 0).succeeded()
 
 
+def test_boxes_of_other_predictions_do_not_stay(films: Path, run: Path, decoded: Path, tmp_path: Path) -> None:
+    one, other = sorted((films / "images").iterdir())[:2]
+    cxrlocus("predict", run, one, "--cache", decoded, "--out", tmp_path, "--boxes").succeeded()
+    assert (tmp_path / "boxes.csv").is_file()
+    cxrlocus("predict", run, other, "--cache", decoded, "--out", tmp_path).succeeded()
+    assert read_predictions(str(tmp_path)).images == (str(other),)
+    assert not (tmp_path / "boxes.csv").exists()
+
+
 def test_what_is_recorded_names_the_run_the_data_and_the_weights(films: Path, run: Path, pred: Path) -> None:
     meta = json.loads((pred / "meta.json").read_text(encoding="utf-8"))
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))

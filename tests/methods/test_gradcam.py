@@ -124,7 +124,9 @@ def test_what_cannot_be_looked_at_is_refused(cam: CamLocalizer) -> None:
         GradCamLocalizer(cam, layer="nowhere")
     with pytest.raises(ConfigError, match=r"maps must be one of gradcam, .*; got 'guess'"):
         GradCamLocalizer(cam, "guess")
-    with pytest.raises(ConfigError, match="GradCamLocalizer has no logits"):
+    with pytest.raises(
+        ConfigError, match=r"need logits of the film as it is, and this localizer \(GradCamLocalizer\) has none"
+    ):
         GradCamLocalizer(GradCamLocalizer(cam))
 
 

@@ -219,8 +219,8 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path: Path, damage: str) -> None
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(PredictionsError, match=r"no meta\.json"):
+    for folder, line in ((tmp_path, r"no meta\.json"), (tmp_path / "absent", "no such file or folder")):
+        with pytest.raises(PredictionsError, match=line):
             read_predictions(folder)
 
 

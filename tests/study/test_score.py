@@ -12,6 +12,7 @@ from cxrlocus.data.records import Index, Record, TruthBox
 from cxrlocus.errors import ConfigError, ImageError
 from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.prediction.store import Predictions
+from cxrlocus.protocols import PIXEL_PROTOCOLS
 from cxrlocus.regions.detections import Detections
 from cxrlocus.study.score import Measure, film_sizes, score_boxes, score_controls, score_predictions
 from cxrlocus.types import Findings, Frame, Policy
@@ -122,6 +123,12 @@ def test_boxes_by_places_are_drawn_for_maps_and_for_controls_of_maps_and_say_so(
     by_name = {one.results[0].method: one.results[0].variant for one in score_controls(index, places, perfect(index))}
     assert by_name["random_map"] == by_name["lung_prior"] == "by places"
     assert by_name["centre_box"] == by_name["class_mean_box"] == ""
+
+
+@pytest.mark.parametrize("protocol", sorted(PIXEL_PROTOCOLS))
+def test_places_are_refused_where_a_protocol_boxes_by_itself(protocol: str) -> None:
+    with pytest.raises(ConfigError, match=f"boxes=places acts on protocol wang2017 alone: {protocol} boxes"):
+        Measure(("wang2017", protocol), policy="validation", boxes="places")
 
 
 @pytest.mark.parametrize("policy", ["fixed", "oracle"])

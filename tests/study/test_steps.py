@@ -134,3 +134,12 @@ def test_a_run_of_a_version_without_the_option_goes_on(films: Path, decoded: Pat
     assert "holds another run" in cxrlocus(*words, "--set", "finalists=4").complaint()
     outcome = cxrlocus("predict", tmp_path / "run", "--data", films, "--cache", decoded, "--out", tmp_path / "pred")
     assert outcome.succeeded().told[-1].startswith("predicted")
+
+
+@pytest.mark.filterwarnings("always::cxrlocus.methods.options.ScratchWarning")
+def test_a_preset_that_is_made_for_weights_says_when_it_has_none(films: Path, decoded: Path, tmp_path: Path) -> None:
+    small = ("--set", "epochs=1", "--set", "backbone=test_resnet", "--set", "size=64", "--set", "stem=adapt")
+    words = ("train", "cam", "--data", films, "--cache", decoded, *small)
+    told = cxrlocus(*words, "--preset", "cpu", "--out", tmp_path / "cpu").succeeded().told
+    assert "preset cpu is made for pretrained weights, and test_resnet begins from random numbers" in str(told)
+    assert "random numbers" not in str(cxrlocus(*words, "--preset", "demo", "--out", tmp_path / "demo").succeeded().told)

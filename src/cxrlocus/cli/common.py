@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cxrlocus.data.records import Dropped, Index
 
 
+LAYOUTS = "nih, nih-2017, nih-v2020 (label version), rsna, rsna-normal, folder, or auto (default)"
+"""The names of data sets, for help: spelled out, as reading them from ``data.DATASETS`` would load all of it."""
+
+
 def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--data ROOT`` and how to read it."""
     parser.add_argument("--data", type=Path, required=required, metavar="ROOT", help="folder of the data set")
@@ -24,7 +28,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         "--dataset",
         default="auto",
         metavar="NAME",
-        help="its layout: nih, nih-2017, nih-v2020 (label version), rsna, rsna-normal, folder, or auto (default)",
+        help=f"its layout: {LAYOUTS}",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cxrlocus.cli.common import check_folder_to_write, progress_bar, say
+from cxrlocus.cli.common import LAYOUTS, check_folder_to_write, progress_bar, say
 from cxrlocus.errors import ConfigError
 
 HELP = "make a phantom data set, check a data set, or draw its splits"
@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     phantom.add_argument("--size", type=int, default=256, metavar="S", help="side in pixels (default 256)")
     phantom.add_argument("--seed", type=int, default=0)
     phantom.add_argument(
-        "--test-fraction", type=float, default=0.25, help="share of the patients in the test list (default .25)"
+        "--test-fraction",
+        type=float,
+        default=0.25,
+        help="share of the films in the test list, by patient (default .25)",
     )
     phantom.add_argument(
         "--label-noise", type=float, default=0.0, help="probability that a label is flipped (default 0)"
@@ -43,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     phantom.add_argument("--workers", type=int, help="processes (default: one a core)")
     check = actions.add_parser("check", help="index, verify, count and hash a data set", allow_abbrev=False)
     check.add_argument("root", type=Path, metavar="ROOT")
-    check.add_argument("--dataset", default="auto", help="nih, rsna, rsna-normal, folder or auto (default)")
+    check.add_argument("--dataset", default="auto", help=LAYOUTS)
     check.add_argument("--no-read", action="store_true", help="do not open the films")
     check.add_argument("--strict", action="store_true", help="exit 1 if anything was left out or cannot be read")
     split = actions.add_parser(
         "split", help="draw train, val and test by patient and write them as lists", allow_abbrev=False
     )
     split.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set; a test split there is kept")
-    split.add_argument("--dataset", default="auto", help="nih, rsna, folder or auto (default)")
+    split.add_argument("--dataset", default="auto", help=LAYOUTS)
     split.add_argument("--seed", type=int, default=0, help="another seed, another draw (default 0)")
     split.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the lists; in ROOT itself they take effect"

@@ -54,8 +54,9 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         "--boxes",
         choices=("heights", "places", "either"),
         default="heights",
-        help="how a map becomes a box: by its heights (default), or, with --policy validation, at the likeliest of the "
-        "places where other patients' boxes of the finding lie, or by either, as served other patients better",
+        help="how a map becomes a box in protocol wang2017: by its heights (default), or, with --policy validation, at "
+        "the likeliest of the places where other patients' boxes of the finding lie, or by either, as served others "
+        "better",
     )
     _add_masks(parser)
     parser.add_argument(

@@ -111,7 +111,7 @@ def _films_asked_for(args: argparse.Namespace) -> Index:
 
 def _write_boxes(folder: Path, min_prob: float) -> None:
     from cxrlocus.prediction.boxing import find_boxes
-    from cxrlocus.prediction.store import read_predictions
+    from cxrlocus.prediction.store import BOXES, read_predictions
     from cxrlocus.protocols.boxlist import write_boxes
     from cxrlocus.regions.detections import Detections
     from cxrlocus.regions.rules import PeakComponent
@@ -122,5 +122,5 @@ def _write_boxes(folder: Path, min_prob: float) -> None:
     kept = Detections(
         found.images, found.findings, found.image[keep], found.finding[keep], found.xyxy[keep], found.score[keep]
     )
-    write_boxes(folder / "boxes.csv", kept)
-    say(f"boxes: {folder / 'boxes.csv'} ({len(kept)})")
+    write_boxes(folder / BOXES, kept)
+    say(f"boxes: {folder / BOXES} ({len(kept)})")

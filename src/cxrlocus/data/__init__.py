@@ -29,7 +29,7 @@ SIGNS = {"nih": "Data_Entry*.csv", "folder": "labels.csv", "rsna": "stage_2_trai
 """The label file that a layout is told by."""
 
 
-def open_index(root: Path, dataset: str = "auto") -> Index:
+def open_index(root: str | Path, dataset: str = "auto") -> Index:
     """Read a data set.
 
     Args:
@@ -41,6 +41,7 @@ def open_index(root: Path, dataset: str = "auto") -> Index:
         DataError: the folder is missing, has none of the label files or several, or breaks a rule of its layout.
         LeakError: a patient stands in two splits.
     """
+    root = Path(root)
     if dataset == "auto":
         return DATASETS[_layout(root)](root)
     if dataset not in DATASETS:

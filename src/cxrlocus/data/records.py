@@ -174,8 +174,8 @@ class Index:
         if not part.records:
             there = sorted({r.split for r in self.records if r.split})
             raise DataError(
-                f"{self.root}: no film belongs to split {' or '.join(names)}; "
-                f"the splits here are {', '.join(there) or 'none'}."
+                f"{self.root}: no film belongs to split {' or '.join(names)}; the splits here are "
+                f"{', '.join(there) or 'none. Draw them: `cxrlocus data split ROOT --out ROOT`'}."
             )
         return part
 

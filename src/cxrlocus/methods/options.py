@@ -15,6 +15,14 @@ PAPER = "paper"
 """The backbone that is no timm model: a paper's own network, from scratch."""
 
 
+MADE_FOR_WEIGHTS = ("cpu", "small-data")
+"""The presets whose backbone is meant to begin with weights of `--init`."""
+
+
+class ScratchWarning(UserWarning):
+    """A preset that is made for pretrained weights begins from random numbers."""
+
+
 @dataclass(frozen=True)
 class ClassifierConfig(FitConfig):
     """A classifier of films; training is FitConfig's.

@@ -119,8 +119,12 @@ def join_members(folders: Sequence[Path]) -> Members:
         ConfigError: fewer than two folders, or one twice.
         PredictionsError: one cannot be read, no film or finding is common, data sets differ, or a film's size does.
     """
-    if len(folders) < 2 or len({folder.resolve() for folder in folders}) != len(folders):
-        raise ConfigError(f"a consensus needs at least two different predictions folders; got {len(folders)}.")
+    different = len({folder.resolve() for folder in folders})
+    if different < 2 or different != len(folders):
+        twice = f", {len(folders) - different} of them twice" if different < len(folders) else ""
+        raise ConfigError(
+            f"a consensus needs at least two different predictions folders; got {len(folders)}{twice}. Give each once."
+        )
     return join_predictions([read_predictions(folder) for folder in folders], [str(folder) for folder in folders])
 
 

@@ -27,6 +27,9 @@ from cxrlocus.types import MAP_KINDS, Findings, FloatArray, MapKind
 
 SCHEMA = 1
 
+BOXES = "boxes.csv"
+"""Boxes of these predictions, where `predict --boxes` was asked for them; they go when the predictions do."""
+
 MAPS_PART = "maps.part.npy"
 """Maps that are not whole yet; like every other file it is written beside the one that it will replace."""
 
@@ -188,7 +191,8 @@ class PredictionsWriter:
 
     def _put_in_place(self) -> None:
         """Let what is whole take the place of what was there: renaming needs no room, so a full disk loses nothing."""
-        (self.folder / "meta.json").unlink(missing_ok=True)
+        for name in ("meta.json", BOXES):
+            (self.folder / name).unlink(missing_ok=True)
         for name in ("maps.npy", "frames.npy", "sizes.npy", "table.csv", "meta.json"):
             stem, _, suffix = name.partition(".")
             (self.folder / f"{stem}.part.{suffix}").replace(self.folder / name)
@@ -204,12 +208,15 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     writer.finish()
 
 
-def read_predictions(folder: Path) -> Predictions:
+def read_predictions(folder: str | Path) -> Predictions:
     """Read a predictions folder, maps memory-mapped.
 
     Raises:
         PredictionsError: the folder is missing, incomplete, damaged, or of another schema version.
     """
+    folder = Path(folder)
+    if not folder.exists():
+        raise PredictionsError(f"{folder}: no such file or folder. Give what `cxrlocus predict` wrote.")
     if not (folder / "meta.json").is_file():
         raise PredictionsError(
             f"{folder}: no meta.json, so not a (whole) predictions folder. Run `cxrlocus predict` again."

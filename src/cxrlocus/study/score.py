@@ -91,6 +91,11 @@ class Measure:
         for name in self.protocols:
             if name not in known:
                 raise ConfigError(f"protocol must be one of {', '.join(known)}; got {name!r}.")
+            if self.boxes != "heights" and name not in PROTOCOLS:
+                raise ConfigError(
+                    f"boxes={self.boxes} acts on protocol {', '.join(PROTOCOLS)} alone: {name} boxes or cuts maps by "
+                    "its own rule. Ask for it in another call."
+                )
 
     @property
     def needs_boxes(self) -> bool:

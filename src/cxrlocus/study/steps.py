@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from cxrlocus.functional.attribution import ATTRIBUTIONS
 from cxrlocus.methods import get_method, load_run
 from cxrlocus.methods.base import Recipe, learned_films
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
+from cxrlocus.methods.options import MADE_FOR_WEIGHTS, PAPER, ScratchWarning
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.pixels import dice_from
 from cxrlocus.prediction.predict import predict
@@ -79,6 +81,13 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars, sib
     # Weights from a file stand in for timm's own, which would only be downloaded and overwritten.
     options = {**job.options, "pretrained": "false"} if job.init else dict(job.options)
     config = method.configure(variant=job.variant, preset=job.preset, options=options)
+    if job.preset in MADE_FOR_WEIGHTS and not job.init and config.backbone != PAPER and not config.pretrained:
+        warnings.warn(
+            f"preset {job.preset} is made for pretrained weights, and {config.backbone} begins from random numbers. "
+            "Give --init WEIGHTS, or --set pretrained=true to fetch timm's own.",
+            ScratchWarning,
+            stacklevel=2,
+        )
     films = learned_films(config, index)
     info = RunInfo(
         method=method.name,

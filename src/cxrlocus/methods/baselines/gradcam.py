@@ -61,7 +61,10 @@ class GradCamLocalizer:
 
     def __init__(self, localizer: Localizer, attribution: str = "gradcam", layer: str = "") -> None:
         if not isinstance(localizer, Differentiable):
-            raise ConfigError(f"{type(localizer).__name__} has no logits to differentiate; leave --maps out.")
+            raise ConfigError(
+                "gradient maps need logits of the film as it is, and this localizer "
+                f"({type(localizer).__name__}) has none: a run of kim2021 that aligns its films, say. Leave --maps out."
+            )
         if attribution not in ATTRIBUTIONS:
             raise ConfigError(f"maps must be one of {', '.join(ATTRIBUTIONS)}; got {attribution!r}.")
         modules = dict(localizer.net.named_modules())
