@@ -142,4 +142,6 @@ def test_a_preset_that_is_made_for_weights_says_when_it_has_none(films: Path, de
     words = ("train", "cam", "--data", films, "--cache", decoded, *small)
     told = cxrlocus(*words, "--preset", "cpu", "--out", tmp_path / "cpu").succeeded().told
     assert "preset cpu is made for pretrained weights, and test_resnet begins from random numbers" in str(told)
-    assert "random numbers" not in str(cxrlocus(*words, "--preset", "demo", "--out", tmp_path / "demo").succeeded().told)
+    assert "random numbers" not in str(
+        cxrlocus(*words, "--preset", "demo", "--out", tmp_path / "demo").succeeded().told
+    )
