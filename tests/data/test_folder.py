@@ -145,6 +145,40 @@ def test_folders_behind_links_once(tmp_path: Path) -> None:
     assert load_folder(tmp_path / "set").images == ("a.png",)
 
 
+def test_a_folder_by_two_names_is_found_by_both(tmp_path: Path) -> None:
+    write(tmp_path, ["image,Mass", "p2/a.png,1", "b.png,0"], ("images/p1/a.png", "images/b.png"))
+    (tmp_path / "images" / "p2").symlink_to("p1", target_is_directory=True)
+    assert load_folder(tmp_path).images == ("p2/a.png", "b.png")
+    early = tmp_path / "early"
+    write(early, ["image,Mass", "a.png,1"], ("archive/a.png",))
+    (early / "images").symlink_to("archive", target_is_directory=True)
+    assert load_folder(early).records[0].path == early / "images" / "a.png"
+
+
+@pytest.mark.parametrize("name", ["nih", "rsna", "rsna-normal", "phantom"])
+def test_a_folder_that_is_called_as_a_published_set_is_not_taken_for_it(tmp_path: Path, name: str) -> None:
+    assert load_folder(write(tmp_path / name, ["image,Mass", "a.png,1"])).dataset == f"folder {name}"
+
+
+def test_all_tables_may_spell_a_film_alike(tmp_path: Path) -> None:
+    write(tmp_path, ["image,Mass", "s\\a.png,1", "./s/b.png,0"], ("images/s/a.png", "images/s/b.png"))
+    write_lines(tmp_path / "boxes.csv", ["image,finding,x,y,w,h", "s\\a.png,Mass,0,0,1,1"])
+    write_lines(tmp_path / "train_list.txt", ["./s/b.png"])
+    write_lines(tmp_path / "val_list.txt", [])
+    write_lines(tmp_path / "test_list.txt", ["s\\a.png"])
+    index = load_folder(tmp_path)
+    assert [(r.image, r.split, len(r.boxes)) for r in index.records] == [
+        ("s/a.png", "test", 1),
+        ("s/b.png", "train", 0),
+    ]
+
+
+def test_names_with_odd_spaces_and_joiners_are_names(tmp_path: Path) -> None:
+    names = ("\u80f8\u90e8\u3000\u5199\u771f.png", "shot\u202fone.png", "a\u00a0b.png", "a\u200db.png")
+    write(tmp_path, ["image,Mass", *(f"{name},1" for name in names)], tuple(f"images/{name}" for name in names))
+    assert load_folder(tmp_path).images == names
+
+
 def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
     write(tmp_path, ["image,Mass", "a.png,1"])
     (tmp_path / "images" / "b.png").unlink()

@@ -110,6 +110,21 @@ def test_a_second_call_looks_at_no_film_and_writes_the_same(archive: Index, tmp_
     assert outputs(tmp_path) == before
 
 
+def test_a_film_that_can_be_read_by_now_is_looked_at(archive: Index, tmp_path: Path) -> None:
+    root = tmp_path / "films"
+    root.mkdir()
+    index = small_archive.make_archive(root)
+    before = small_archive.run(index, tmp_path / "out").summary
+    whole = root / "004.png"
+    (root / "003.png").write_bytes(whole.read_bytes())
+    looked = localizer()
+    after = harvest(looked, index, tmp_path / "out", OPTIONS, source=small_archive.SOURCE).summary
+    assert after.readable == before.readable + 1
+    assert len(after.unreadable) == len(before.unreadable) - 1
+    # Its shard alone is harvested again.
+    assert 0 < looked.calls <= -(-OPTIONS.shard // OPTIONS.batch)
+
+
 def shards_in(folder: Path) -> int:
     return len(list((folder / "journal").glob("0*.json")))
 

@@ -153,7 +153,7 @@ def test_the_oracle_box_is_the_best_of_all_boxes_of_the_grid(corners: list[float
 
 
 @settings(max_examples=40)
-@given(st.floats(-30, 30), st.lists(st.floats(50, 700), min_size=2, max_size=2), st.floats(2, 60))
+@given(st.floats(-30, 30), st.lists(st.floats(200, 500), min_size=2, max_size=2), st.floats(2, 60))
 def test_the_oracle_box_of_a_turned_map_is_around_its_cells(turn: float, corner: list[float], wide: float) -> None:
     (x, y), angle = corner, np.deg2rad(turn)
     about = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * 800
@@ -164,6 +164,15 @@ def test_the_oracle_box_of_a_turned_map_is_around_its_cells(turn: float, corner:
     assert x1 > x0
     assert y1 > y0
     assert iou(found, np.array([[x, y, x + wide, y + 90.0]]))[0, 0] > 0
+
+
+def test_the_oracle_box_ends_with_the_last_cell_and_on_the_film() -> None:
+    # Maps of 8 x 8 cells that look half a cell up and left: from -64 to 960 of 1,024 px.
+    frame = Frame(np.array([[1024.0, 0.0, -64.0], [0.0, 1024.0, -64.0]]))
+    boxes = [("Mass", 880.0, 880.0, 1020.0, 1020.0), ("Nodule", 970.0, 970.0, 1000.0, 1000.0), ("Mass", 0.0, 0, 40, 60)]
+    given_setting = setting(film(0, *boxes), grid=(8, 8), size=(1024, 1024))
+    found = oracle_box(replace(given_setting, frames=frame.matrix[None])).xyxy.tolist()
+    assert found == [[832.0, 832.0, 960.0, 960.0], [832.0, 832.0, 960.0, 960.0], [0.0, 0.0, 64.0, 64.0]]
 
 
 def test_films_without_boxes_have_no_oracle_box() -> None:

@@ -15,9 +15,11 @@ from cxrlocus.methods import load_run
 from cxrlocus.methods.baselines import gradcam
 from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.methods.cam.model import CamLocalizer
+from cxrlocus.methods.infomask2019 import InfoMaskConfig, InfoMaskLocalizer
+from cxrlocus.methods.infomask2019.model import build_infomask
 from cxrlocus.models.backbones import Backbone
 from cxrlocus.models.camnet import CamNet
-from cxrlocus.types import Findings
+from cxrlocus.types import Findings, Frame
 
 names = pytest.mark.parametrize("name", sorted(ATTRIBUTIONS))
 
@@ -173,3 +175,11 @@ def test_a_layer_that_gives_no_grid_is_refused(layer: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         localizer.explain(torch.rand(2, 1, 16, 16), frames(2))
     assert hooks(localizer.localizer.net) == 0  # type: ignore[attr-defined]  # a stand-in
+
+
+def test_a_layer_that_sees_one_findings_map_after_the_other_is_refused() -> None:
+    config = InfoMaskConfig(width=0.25, size=32)
+    localizer = InfoMaskLocalizer(build_infomask(config, 2), Findings(("Mass", "Nodule")), config, bf16=False)
+    maps = GradCamLocalizer(localizer, "gradcam", "block.layers.2")
+    with pytest.raises(ConfigError, match="layer must run once, for all findings; it ran 2 times"):
+        maps.explain(torch.rand(1, 1, 32, 32), Frame.of_size(32, 32).matrix[None])

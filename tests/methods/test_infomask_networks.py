@@ -140,15 +140,35 @@ def test_films_of_odd_sides_have_maps_of_their_size() -> None:
     assert net(torch.rand(1, 1, 37, 50)).mask.shape == (1, 1, 37, 50)
 
 
-def test_computing_again_changes_no_gradient() -> None:
-    gradients = []
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_computing_again_changes_no_gradient_and_no_buffer(norm: str) -> None:
+    gradients, states = [], []
     for again in (False, True):
-        net, images = opened(replace(SMALL, checkpoint=again, norm="group"), findings=2)
+        net, images = opened(replace(SMALL, checkpoint=again, norm=norm), findings=2)
         net.train()
         eps = torch.randn(3, 2, 32, 32, generator=torch.Generator().manual_seed(1))
         net(images, eps).logits.square().sum().backward()
         gradients.append([p.grad for p in net.parameters()])
+        states.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_with_several_findings_the_evaluated_network_is_the_one_that_was_trained() -> None:
+    net, images = opened(replace(SMALL, norm="batch"), findings=3)
+    with torch.no_grad():
+        # Masks as unlike as an open one, a half open and a nearly closed one.
+        net.to_mu.bias.copy_(torch.tensor([3.0, 0.0, -1.5]))
+        net.train()
+        for _ in range(200):
+            trained = net(images).logits
+        evaluated = net.eval()(images).logits
+    spread = float((trained.amax(1) - trained.amin(1)).mean())
+    assert spread > 0.1
+    torch.testing.assert_close(evaluated, trained, atol=0.05 * spread, rtol=0)
+    assert len(net.state_dict()["block.layers.1.running_mean"]) == 3
+    one, _ = opened(replace(SMALL, norm="batch"), findings=1)
+    assert one.state_dict()["block.layers.1.running_mean"].ndim == 1
 
 
 def kept(config: InfoMaskConfig) -> int:

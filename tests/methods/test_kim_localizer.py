@@ -142,7 +142,7 @@ def test_gradient_maps_look_into_unaligned_films_only() -> None:
     said = GradCamLocalizer(plain).explain(films, frames)
     torch.testing.assert_close(said.prob, plain.explain(films, frames).prob)
     assert not isinstance(plain, Shows)
-    with pytest.raises(Exception, match="no logits"):
+    with pytest.raises(Exception, match="need logits of the film as it is"):
         GradCamLocalizer(localizer(POSES))
 
 

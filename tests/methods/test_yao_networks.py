@@ -16,9 +16,10 @@ from cxrlocus.errors import ConfigError
 from cxrlocus.functional.pooling import lse_probability_pool
 from cxrlocus.methods.yao2018 import VARIANTS, YaoConfig
 from cxrlocus.methods.yao2018.down import ResNetDown, TimmDown, strides_of
-from cxrlocus.methods.yao2018.layers import DenseBlock, ResidualBlock, Upsample, run
+from cxrlocus.methods.yao2018.layers import DenseBlock, ResidualBlock, Upsample
 from cxrlocus.methods.yao2018.model import build, parameter_count
 from cxrlocus.methods.yao2018.pyramid import Pyramid
+from cxrlocus.models.again import run
 from cxrlocus.models.backbones import Backbone
 
 SMALL = YaoConfig(

@@ -112,6 +112,44 @@ def test_a_stopped_writing_of_something_else_starts_anew(tmp_path: Path, change:
     assert writer_of(tmp_path, replace(p, **change)).done == 0  # type: ignore[arg-type]  # any field
 
 
+def test_a_stopped_writing_of_other_films_under_the_same_names_starts_anew(tmp_path: Path) -> None:
+    p = made_up(6)
+    stopped(tmp_path, p, 3)
+    other = PredictionsWriter(
+        tmp_path, meta=p.meta, images=p.images, findings=p.findings, kind=p.kind, source="replaced"
+    )
+    assert other.done == 0
+
+
+def test_two_writers_do_not_share_a_folder(tmp_path: Path) -> None:
+    p = made_up(6)
+    first = writer_of(tmp_path, p)
+    append(first, p, slice(0, 3))
+    with pytest.raises(PredictionsError, match="another process predicts into it"):
+        writer_of(tmp_path, p)
+    append(first, p, slice(3, None))
+    first.finish()
+    assert equal(read_predictions(tmp_path), p)
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "frames.npy", "maps.npy", "meta.json", "sizes.npy", "table.csv"
+    ]  # fmt: skip
+    writer_of(tmp_path, p).close()
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    write_predictions(tmp_path, made_up())
+    (tmp_path / "boxes.csv").write_text("of these predictions", encoding="utf-8")
+    write_predictions(tmp_path, made_up())
+    assert not (tmp_path / "boxes.csv").exists()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "boxes.csv").write_text("of radiologists", encoding="utf-8")
+    with pytest.raises(PredictionsError, match=r"must be empty or hold predictions; it has 'boxes\.csv'"):
+        write_predictions(data, made_up())
+    assert [f.name for f in data.iterdir()] == ["boxes.csv"]
+
+
 @pytest.mark.parametrize("file", ["progress.json", "progress.npz", "maps.part.npy"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "absent"])
 def test_damaged_progress_is_no_progress(tmp_path: Path, file: str, damage: str) -> None:

@@ -43,6 +43,12 @@ def test_there_and_back(tmp_path_factory, seed, k):
     np.testing.assert_allclose(back.xyxy, given_boxes.xyxy, rtol=1e-13)
 
 
+def test_a_quote_that_is_never_closed_swallows_nothing(tmp_path):
+    text = 'image,finding,x,y,w,h,note\na.png,Mass,1,1,2,2,fine\na.png,Mass,3,3,2,2,"unclosed\na.png,Mass,1,1,2,2,\n'
+    with pytest.raises(PredictionsError, match="not a readable CSV of boxes"):
+        read(tmp_path, text)
+
+
 def test_whole_numbers_come_back_exactly(tmp_path):
     boxes = found(INDEX.images, [(1, "Mass", 3, 4, 1024, 1000), (0, "Nodule", 0, 0, 1, 1)])
     write_boxes(tmp_path / "boxes.csv", boxes)

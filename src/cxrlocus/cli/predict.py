@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _films_asked_for(args: argparse.Namespace) -> Index:
+    from cxrlocus.data.folder import walk_films
     from cxrlocus.data.records import Index, Record
     from cxrlocus.training.run import read_run
     from cxrlocus.types import Findings
@@ -98,8 +99,11 @@ def _films_asked_for(args: argparse.Namespace) -> Index:
     if args.data:
         index = load_index(args)
         return index if args.split == "all" else index.split(args.split)
-    paths = [file for path in args.images for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    files = [path for path in paths if not path.is_dir()]
+    files = [
+        file
+        for path in args.images
+        for file in (sorted(Path(name) for _, name in walk_films(path)) if path.is_dir() else [path])
+    ]
     if not files:
         raise ConfigError(f"no files in {', '.join(map(str, args.images))}.")
     findings = Findings(tuple(read_run(args.run_folder).findings))

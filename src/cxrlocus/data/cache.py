@@ -54,6 +54,11 @@ class Films:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def hash(self, positions: NDArray[np.int64]) -> str:
+        """Of the content of the films at these positions, as far as one cache tells: its slots are of contents."""
+        told = self.slots[positions].tobytes() + self.sizes[positions].tobytes()
+        return hashlib.sha256(told).hexdigest()
+
     def pixels(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The squares (n, S, S) at these positions, a copy.
 

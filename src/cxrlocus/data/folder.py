@@ -18,6 +18,9 @@ ROLES = ("image", "patient", "split")
 
 BOX_COLUMNS = ("image", "finding", "x", "y", "w", "h")
 
+PUBLISHED = ("nih", "rsna", "rsna-normal", "phantom", "files")
+"""Names that say more than a folder's: patients are compared by them, and papers' numbers stand beside them."""
+
 # CheXpert's code: 1 present, 0 absent, -1 uncertain, empty not mentioned; the last two say nothing.
 CELLS = {
     "1": "positive",
@@ -49,7 +52,8 @@ def load_folder(
     ``boxes.csv``, where there is one, has ``image, finding, x, y, w, h`` in the film's own pixels, x and y the top left
     corner. Where ``train_list.txt`` is, splits come from it, ``val_list.txt`` and ``test_list.txt``, one ``image`` a
     line, not from the column. A film without a patient is its own patient. Whether a box ends within its film is known
-    only once the film is read: ``cxrlocus data check`` says it. The data set's name is the folder's.
+    only once the film is read: ``cxrlocus data check`` says it. The data set's name is the folder's; where that
+    is one of ``PUBLISHED``, "folder" stands before it.
 
     Args:
         root: the folder.
@@ -67,7 +71,7 @@ def load_folder(
     table = read_table(root / labels_csv)
     findings = _findings(table)
     rows = _label_rows(table, findings)
-    files = dict(_walk(root))
+    files = dict(walk_films(root))
     paths = _paths(rows, files, images, table, dropped)
     if not paths:
         raise DataError(
@@ -85,7 +89,8 @@ def load_folder(
         for image, row in rows.items()
         if (below := paths.get(image))
     )
-    return Index(root.resolve().name, root, findings, records, tuple(dropped), hashes)
+    name = root.resolve().name
+    return Index(f"folder {name}" if name in PUBLISHED else name, root, findings, records, tuple(dropped), hashes)
 
 
 def _findings(table: Table) -> Findings:
@@ -133,10 +138,14 @@ def _label_rows(table: Table, findings: Findings) -> dict[str, _Row]:
 
 def _film_name(table: Table, line: int, text: str) -> str:
     """The path in one spelling, so that a film cannot stand twice as ``a.png`` and ``./a.png``."""
-    path = PurePosixPath(text.replace("\\", "/"))
+    path = PurePosixPath(_one_spelling(text))
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise DataError(f"{table.path} line {line}: image must be a path below the folder; got {text!r}. Correct it.")
     return path.as_posix()
+
+
+def _one_spelling(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def _state(table: Table, line: int, finding: str, cell: str) -> str:
@@ -163,19 +172,24 @@ def _splits(
         return {image: row.split for image, row in rows.items()}
     if any(row.split for row in rows.values()):
         dropped.append(Dropped(f"{table.path.name}: column split", f"not read: {LIST_FILES['train']} is there too"))
-    return read_lists(root, LIST_FILES, rows, hashes, dropped)
+    return read_lists(root, LIST_FILES, rows, hashes, dropped, spell=_one_spelling)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, str]]:
-    """(path below root, path) of every file that is not hidden; links to folders are followed, each folder once."""
-    seen: set[tuple[int, int]] = set()
+def walk_films(root: Path) -> Iterator[tuple[str, str]]:
+    """(path below root, path) of every file that is not hidden; links to folders are followed, but never in a circle.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    within: dict[str, frozenset[tuple[int, int]]] = {}
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_refuse):
         status = os.stat(folder)  # noqa: PTH116 - one call a folder; os.walk speaks in strings
-        if (status.st_dev, status.st_ino) in seen:
+        here, above = (status.st_dev, status.st_ino), within.pop(folder, frozenset())
+        if here in above:
             inner.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
+        within |= {os.path.join(folder, name): above | {here} for name in inner}  # noqa: PTH118 - as above
         below = PurePosixPath(Path(folder).relative_to(root).as_posix())
         for name in sorted(names):
             if not name.startswith("."):
@@ -225,4 +239,6 @@ def _boxes(
     table = read_table(path, may_be_empty=True)
     hashes[path.name] = table.sha256
     columns = [table.column(name) for name in BOX_COLUMNS]
-    return read_boxes(table, columns, films=films, findings=findings, aliases={}, size=None, dropped=dropped)
+    return read_boxes(
+        table, columns, films=films, findings=findings, aliases={}, size=None, dropped=dropped, spell=_one_spelling
+    )

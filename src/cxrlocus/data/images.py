@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -28,6 +28,11 @@ FITS: tuple[str, ...] = get_args(Fit)
 
 MAX_PIXELS = 500_000_000
 """A film of more pixels is refused before it is decoded: a 20,000 px square is read, a decompression bomb is not."""
+
+_HEAD = 132
+"""Bytes that tell a film: DICOM's mark ends there."""
+
+_NO_FILM = "not a PNG, JPEG or DICOM file, whatever its name"
 
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error, MemoryError)
 
@@ -52,20 +57,36 @@ def read_film(path: Path) -> Film:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes.
+    """A film's bytes; of a file that begins like none, no more than its beginning is read.
 
     Raises:
-        ImageError: it is missing, empty, a folder, or not to be read.
+        ImageError: it is missing, empty, a folder, not to be read, or no film.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_HEAD)
+            if data and _kind(data, path):
+                data += file.read()
     except FileNotFoundError as error:
         raise ImageError(path, "no such file") from error
     except (OSError, ValueError) as error:
         raise ImageError(path, getattr(error, "strerror", None) or str(error)) from error
     if not data:
         raise ImageError(path, "the file is empty")
+    if not _kind(data, path):
+        raise ImageError(path, _NO_FILM)
     return data
+
+
+def _kind(data: bytes, path: Path) -> Literal["DICOM", "PNG", "JPEG", ""]:
+    """What a file is by its first bytes, or by its name where DICOM has no preamble; "" for no film."""
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    return "DICOM" if path.suffix.lower() in {".dcm", ".dicom"} else ""
 
 
 def decode_film(data: bytes, path: Path) -> Film:
@@ -74,15 +95,14 @@ def decode_film(data: bytes, path: Path) -> Film:
     Raises:
         ImageError: as ``read_film``.
     """
-    if data[128:132] == b"DICM":
-        return read_dicom(data, path, max_pixels=MAX_PIXELS)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    kind = _kind(data, path)
+    if kind == "PNG":
         return _decode(PngImageFile, data, path, "PNG")
-    if data.startswith(b"\xff\xd8\xff"):
+    if kind == "JPEG":
         return _decode(JpegImageFile, data, path, "JPEG")
-    if path.suffix.lower() in {".dcm", ".dicom"}:
+    if kind == "DICOM":
         return read_dicom(data, path, max_pixels=MAX_PIXELS)
-    raise ImageError(path, "not a PNG, JPEG or DICOM file, whatever its name")
+    raise ImageError(path, _NO_FILM)
 
 
 def _decode(opener: type[PngImageFile] | type[JpegImageFile], data: bytes, path: Path, kind: str) -> Film:

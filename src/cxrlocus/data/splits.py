@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrlocus.data.records import Dropped, Index
-from cxrlocus.data.tables import read_list
+from cxrlocus.data.tables import printable, read_list
 from cxrlocus.errors import ConfigError, DataError, LeakError
 
 LIST_FILES = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
@@ -149,7 +149,7 @@ def write_split(path: Path, images: Iterable[str]) -> str:
         distinct = len(set(names))
         raise DataError(f"{path}: a split must name each film once; got {len(names)} names, {distinct} distinct.")
     for name in names:
-        if not name.isprintable() or not name.strip() or name != name.strip():
+        if not printable(name) or not name.strip() or name != name.strip():
             raise DataError(f"{path}: {name!r} cannot stand on a line of its own. Rename the film.")
     data = "".join(f"{name}\n" for name in names).encode()
     try:
@@ -215,7 +215,12 @@ def write_lists(folder: Path, splits: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_lists(
-    root: Path, files: Mapping[str, str], films: Collection[str], hashes: dict[str, str], dropped: list[Dropped]
+    root: Path,
+    files: Mapping[str, str],
+    films: Collection[str],
+    hashes: dict[str, str],
+    dropped: list[Dropped],
+    spell: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """Film -> split, from a list a split.
 
@@ -225,6 +230,7 @@ def read_lists(
         films: those that have a label.
         hashes: takes the lists' sha256.
         dropped: takes an entry for a list that is missing or empty, a film named twice, and one without a label.
+        spell: from a film's name as it is written there to the one in ``films``.
 
     Raises:
         DataError: a list cannot be read.
@@ -239,7 +245,7 @@ def read_lists(
         if not lines:
             dropped.append(Dropped(name, f"names no film, so no film has split {split!r}"))
         dropped.extend(Dropped(f"{name}: {film}", "named more than once; counted once") for film in repeated)
-        for film, line in lines.items():
+        for film, line in {spell(film): line for film, line in lines.items()}.items():
             if film in splits:
                 other = files[splits[film]]
                 raise LeakError(f"{root / name} line {line}: {film!r} is in {other} too. Correct the lists.")

@@ -7,7 +7,8 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,19 @@ class Table:
                 "Complete it."
             )
         text = row[column].strip()
-        if not text.isprintable():
+        if not printable(text):
             raise DataError(f"{self.path} line {line}: {text[:60]!r} has control characters. Remove them.")
         return text
+
+
+def printable(text: str) -> bool:
+    r"""Whether text has no control character, line end or half of a surrogate pair; odd spaces and joiners are names'.
+
+    Example:
+        >>> printable("film\u3000one.png"), printable("film\none.png")
+        (True, False)
+    """
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
@@ -78,7 +89,7 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
         told = "only a header" if rows else "nothing"
         raise DataError(f"{path}: must have a header and at least one row; it has {told}. Fill it.")
     header = tuple(field.strip() for field in rows[0][1])
-    if not all(name.isprintable() for name in header):
+    if not all(printable(name) for name in header):
         raise DataError(f"{path} line 1: the header has control characters: {header!r:.200}. Remove them.")
     return Table(path, header, tuple(rows[1:]), digest)
 
@@ -93,7 +104,7 @@ def read_list(path: Path) -> tuple[dict[str, int], list[str], str]:
     names: dict[str, int] = {}
     repeated: list[str] = []
     for line, name in enumerate((raw.strip() for raw in text.split("\n")), start=1):
-        if not name.isprintable():
+        if not printable(name):
             raise DataError(f"{path} line {line}: {name[:60]!r} has control characters. Write one file name a line.")
         if name in names:
             repeated.append(name)
@@ -111,6 +122,7 @@ def read_boxes(
     aliases: Mapping[str, str],
     size: tuple[int, int] | None,
     dropped: list[Dropped],
+    spell: Callable[[str], str] = str,
 ) -> dict[str, tuple[TruthBox, ...]]:
     """Boxes of each film, converted from ``x, y, w, h`` to xyxy.
 
@@ -122,6 +134,7 @@ def read_boxes(
         aliases: other names of findings.
         size: (width, height) of the frame of the boxes; None where it is not known before the film is read.
         dropped: takes an entry for every box, or part of a box, that is left out.
+        spell: from a film's name as it is written there to the one in ``films``.
 
     Raises:
         DataError: a row is short, a corner is not a number, or a finding is not in the vocabulary.
@@ -129,7 +142,7 @@ def read_boxes(
     found: dict[str, list[TruthBox]] = {}
     for line, row in table.rows:
         image, named, *corners = (table.cell(line, row, column) for column in columns)
-        finding = aliases.get(named, named)
+        image, finding = spell(image), aliases.get(named, named)
         if finding not in findings:
             raise DataError(
                 f"{table.path} line {line}: a box must be of one of {', '.join(findings)}; got {named!r}. Correct it."

@@ -38,7 +38,9 @@ def linear_evidence(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def pool_then_linear(pooled: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The film's logits from pooled features: ``s_c = w_c . p + b_c``.
+    """The film's logits from pooled features: ``s_c = w_c . p + b_c``, whatever the autocast in float32 or better.
+
+    In bfloat16 logits come in steps of .02 and more: films tie that do not, and rounding chooses checkpoints.
 
     Args:
         pooled: (N, D).
@@ -53,7 +55,9 @@ def pool_then_linear(pooled: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         >>> pool_then_linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), torch.tensor([0.5]))
         tensor([[3.5000]])
     """
-    return F.linear(pooled, weight.to(pooled.dtype), bias.to(pooled.dtype))
+    with torch.autocast(pooled.device.type, enabled=False):
+        wide = torch.promote_types(pooled.dtype, torch.float32)
+        return F.linear(pooled.to(wide), weight.to(wide), bias.to(wide))
 
 
 def label_directions(pooled: Tensor, target: Tensor, known: Tensor, ridge: float = 1e-3) -> Tensor:

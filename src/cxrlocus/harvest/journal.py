@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,9 +89,17 @@ class Journal:
     def __init__(self, folder: Path, shards: int) -> None:
         self.folder, self.shards = folder, shards
 
-    def missing(self) -> list[int]:
-        """The shards that are not there yet; one that cannot be read (damaged from outside) counts as missing."""
-        return [number for number in range(self.shards) if not self._whole(number)]
+    def missing(self, readable: Callable[[str], bool] = lambda _: False) -> list[int]:
+        """The shards that are not there yet; one that cannot be read (damaged from outside) counts as missing.
+
+        Args:
+            readable: of a film that could not be read: whether it can be now. Its shard is missing then.
+        """
+
+        def whole(number: int) -> bool:
+            return self._whole(number) and not any(readable(item) for item, _ in self.read(number).unreadable)
+
+        return [number for number in range(self.shards) if not whole(number)]
 
     def read(self, number: int) -> Shard:
         """One shard.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrlocus import __version__
+from cxrlocus.data.images import read_film
 from cxrlocus.data.records import Dropped, Index, Record
 from cxrlocus.errors import ConfigError, DataError, ImageError
 from cxrlocus.harvest.export import write_exports
@@ -105,6 +106,14 @@ def _films_to_look_at(localizer: Localizer, index: Index, options: Options) -> l
     return records
 
 
+def _can_be_read(item: str) -> bool:
+    try:
+        read_film(Path(item))
+    except ImageError:
+        return False
+    return True
+
+
 def _fill(
     journal: Journal,
     parts: Sequence[Sequence[Record]],
@@ -114,7 +123,7 @@ def _fill(
     workers: int | None,
 ) -> None:
     """Harvest the shards that are missing."""
-    missing = journal.missing()
+    missing = journal.missing(_can_be_read)
     total = sum(map(len, parts))
     before = total - sum(len(parts[number]) for number in missing)
     watch = _Watch(before, total, on_film)

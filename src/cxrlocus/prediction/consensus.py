@@ -198,9 +198,9 @@ def write_consensus(
                     writer.flush()
                 if on_film:
                     on_film(writer.done, len(members.images))
+            writer.finish()
         finally:
-            writer.flush()
-        writer.finish()
+            writer.close()
 
 
 def describe(members: Members, *, cells: int, scale: Scale, weights: Mapping[str, Any], knows: str) -> dict[str, Any]:

@@ -74,8 +74,9 @@ def predict(
                 said = explain_pixels(localizer, films.pixels(here), films.frames[here])
                 if writer is None:
                     writer = PredictionsWriter(
-                        out, meta=meta, images=names, findings=localizer.findings, kind=said.kind
-                    )
+                        out, meta=meta, images=names, findings=localizer.findings, kind=said.kind,
+                        source=films.hash(readable),
+                    )  # fmt: skip
                     if writer.done:
                         start = writer.done
                         continue
@@ -85,12 +86,12 @@ def predict(
                     writer.flush()
                 if on_film:
                     on_film(start, len(readable))
+            if writer is not None:
+                _keep_panels(localizer, films, names, readable, out, boxed, meta)
+                writer.finish()
         finally:
             if writer is not None:
-                writer.flush()
-        if writer is not None:
-            _keep_panels(localizer, films, names, readable, out, boxed, meta)
-            writer.finish()
+                writer.close()
     return len(readable)
 
 

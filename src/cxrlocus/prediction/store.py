@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cxrlocus.errors import PredictionsError
@@ -29,6 +30,9 @@ SCHEMA = 1
 
 BOXES = "boxes.csv"
 """Boxes of these predictions, where `predict --boxes` was asked for them; they go when the predictions do."""
+
+LOCK = "lock"
+"""Held by who writes here."""
 
 MAPS_PART = "maps.part.npy"
 """Maps that are not whole yet; like every other file it is written beside the one that it will replace."""
@@ -82,15 +86,35 @@ class PredictionsWriter:
         images: all films, in order.
         findings: the vocabulary.
         kind: of the maps.
+        source: what else decides the maps (a hash of the films, say): a stopped folder is continued only if it is the
+            same.
+
+    Raises:
+        PredictionsError: the folder holds other things than predictions, or another process writes there.
     """
 
     def __init__(
-        self, folder: Path, *, meta: Mapping[str, Any], images: tuple[str, ...], findings: Findings, kind: MapKind
+        self,
+        folder: Path,
+        *,
+        meta: Mapping[str, Any],
+        images: tuple[str, ...],
+        findings: Findings,
+        kind: MapKind,
+        source: str = "",
     ) -> None:
         self.folder, self.meta, self.images, self.findings, self.kind = folder, dict(meta), images, findings, kind
         self.done = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._key = hashlib.sha256(repr((self.meta, images, findings.names, kind)).encode()).hexdigest()
+        _check_ours(folder)
+        self._lock = FileLock(folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise PredictionsError(
+                f"{folder}: another process predicts into it. Wait for it, or give another --out."
+            ) from error
+        self._key = hashlib.sha256(repr((self.meta, images, findings.names, kind, source)).encode()).hexdigest()
         n = len(images)
         self._small: dict[str, NDArray[Any]] = {
             "prob": np.zeros((n, len(findings)), np.float32),
@@ -198,6 +222,22 @@ class PredictionsWriter:
             (self.folder / f"{stem}.part.{suffix}").replace(self.folder / name)
         for name in ("progress.json", "progress.npz", "progress.part.npz"):
             (self.folder / name).unlink(missing_ok=True)
+        self._maps = None
+        self.close()
+
+    def close(self) -> None:
+        """Keep what was appended to go on from, if it is not finished, and let others write here."""
+        if self._lock.is_locked:
+            self.flush()
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self._lock.release()
+
+
+def _check_ours(folder: Path) -> None:
+    """See that a folder is empty (but for hidden files) or holds predictions, whole or begun, so that none is lost."""
+    there = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    if there and not {"meta.json", "progress.json", MAPS_PART, LOCK} & set(there):
+        raise PredictionsError(f"{folder}: must be empty or hold predictions; it has {there[0]!r}. Give another --out.")
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:

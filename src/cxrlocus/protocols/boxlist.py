@@ -105,7 +105,8 @@ def write_boxes(path: Path, detections: Detections) -> None:
 
 
 def _rows(path: Path, file: Iterable[str], index: Index) -> Iterator[Row]:
-    lines = csv.reader(file)
+    # strict: a quote that is never closed would otherwise swallow the rest of the file as one field.
+    lines = csv.reader(file, strict=True)
     header = [name.strip().lower() for name in next(lines, [])]
     if not header:
         raise PredictionsError(f"{path}: the file is empty. Give a header {','.join(COLUMNS)} and one row a box.")

@@ -213,7 +213,8 @@ def _train_epoch(
     sums = {name: torch.tensor(value, device=fabric.device) for name, value in progress.sums.items()}
     for batch in loader.batches(progress.epoch, start_step=progress.step):
         done = progress.epoch * steps + progress.step
-        torch.manual_seed(seed * 1_000_003 + done)
+        # Each rank draws its own noise; a single one draws what it always did.
+        torch.manual_seed(seed * 1_000_003 + done + (fabric.global_rank << 40))
         set_lr(optimizer, rate_factor(done, config.epochs * steps, config))
         losses: dict[str, Tensor] = wrapped(fabric.to_device(batch))
         optimizer.zero_grad(set_to_none=True)

@@ -99,18 +99,25 @@ def oracle_box(setting: Setting) -> Detections:
     image, finding, _ = _truth(setting)
     boxes = [b.xyxy for r in setting.index.records for b in r.boxes if b.finding in setting.findings]
     best = [
-        _on_cells(np.array(box), Frame(setting.frames[i]), setting.grid) for box, i in zip(boxes, image, strict=True)
+        _on_cells(np.array(box), Frame(setting.frames[i]), setting.grid, setting.sizes[i])
+        for box, i in zip(boxes, image, strict=True)
     ]
     found = np.array(best).reshape(-1, 4)
     return Detections(setting.index.images, setting.findings, image, finding, found, np.ones(len(found)))
 
 
-def _on_cells(box: FloatArray, frame: Frame, grid: tuple[int, int]) -> FloatArray:
+def _on_cells(
+    box: FloatArray, frame: Frame, grid: tuple[int, int], size: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> FloatArray:
     cells = np.array([grid[1], grid[0], grid[1], grid[0]], dtype=np.float64)
     inside = frame.boxes_to_unit(box[None])[0] * cells
-    edges = product(*zip(np.floor(inside + 1e-9), np.ceil(inside - 1e-9), strict=True))
-    around = np.array([c for c in edges if c[2] > c[0] and c[3] > c[1]])
-    on_film = frame.boxes_to_pixels(around / cells)
+    # Where cells look, the last ends before the film does: a box beyond it has that cell, not one that is not there.
+    first, last = np.array([0, 0, 1, 1]), cells - [1, 1, 0, 0]
+    ends = (np.clip(end, first, last) for end in (np.floor(inside + 1e-9), np.ceil(inside - 1e-9)))
+    around = np.array([c for c in product(*zip(*ends, strict=True)) if c[2] > c[0] and c[3] > c[1]])
+    whole = frame.boxes_to_pixels(around / cells)
+    cut = np.clip(whole, 0, np.tile(size, 2))
+    on_film = np.where((cut[:, 2:] > cut[:, :2]).all(axis=1, keepdims=True), cut, whole)
     best: FloatArray = on_film[iou(on_film, box[None])[:, 0].argmax()]
     return best
 

@@ -94,6 +94,11 @@ class GradCamLocalizer:
         if not seen or seen[-1].ndim != 4:
             got = f"gave {tuple(seen[-1].shape)}" if seen else "was not used"
             raise ConfigError(f"layer must give features (N, D, h, w) that the logits come from; it {got}.")
+        if len(seen) > 1:
+            raise ConfigError(
+                f"layer must run once, for all findings; it ran {len(seen)} times (where one finding's map is looked "
+                "at after the other, say). Choose a layer before it."
+            )
         maps, activations = [], seen[-1]
         for c in range(logits.shape[1]):
             last = c == logits.shape[1] - 1

@@ -34,7 +34,8 @@ class CaiConfig(ClassifierConfig):
         mine_epochs: of the training at each mining step.
         mine_patience: epochs without a better figure that end it; 0 never does.
         mine_rate: its learning rate as a share of ``lr``.
-        mine_select: the validation figure that chooses its checkpoint, of films erased as in training.
+        mine_select: the validation figure that chooses its checkpoint, of films erased as in training (of every
+            finding, with ``erase`` "positive" too: validation reads no labels to erase by).
         tune: what mining trains: "all" of the network, or the layers above the backbone ("top"; not in the paper).
         kp: knowledge preservation: "none" (all films of a batch are mined), "vanilla" (a share is), "kp" (and the rest
             is held to what the network said before mining).

@@ -75,7 +75,7 @@ class MiningNet(nn.Module):
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits (N, C) of X with nothing erased, never below float32."""
-        return self._logits(_gap(x))
+        return self._logits(average_pool(x))
 
     def pooled(self, stages: Stages, x: Tensor, layers: tuple[str, ...]) -> list[Tensor]:
         """GAP features (N, D_k) of the layers named, for knowledge preservation; without MSA there is no "msa".
@@ -83,10 +83,10 @@ class MiningNet(nn.Module):
         Never below float32: the norm of a difference has a gradient of one length however small it is, so where
         nothing has moved yet the rounding of averages would be what is learned.
         """
-        pooled = _gap(x)
+        pooled = average_pool(x)
         of: dict[str, Callable[[], Tensor]] = {
-            "3": lambda: _gap(stages.before),
-            "4": lambda: _gap(stages.last),
+            "3": lambda: average_pool(stages.before),
+            "4": lambda: average_pool(stages.last),
             "classifier": lambda: self._logits(pooled),
         }
         if self.msa is not None:
@@ -94,13 +94,7 @@ class MiningNet(nn.Module):
         return [of[name]() for name in layers if name in of]
 
     def _logits(self, pooled: Tensor) -> Tensor:
-        with torch.autocast(pooled.device.type, enabled=False):
-            return pool_then_linear(pooled, self.weight, self.bias)
-
-
-def _gap(x: Tensor) -> Tensor:
-    """GAP (N, D) in float32 or better: bfloat16 keeps two digits of an average over hundreds of cells."""
-    return average_pool(x, torch.promote_types(x.dtype, torch.float32))
+        return pool_then_linear(pooled, self.weight, self.bias)
 
 
 def build(config: CaiConfig, findings: int) -> MiningNet:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn import functional as F
 
 from cxrlocus.functional.pooling import average_pool
+from cxrlocus.models.again import run
 
 GROUPS = 4
 """Groups of the optional group normalization; every channel count is made a multiple of it."""
@@ -37,12 +38,48 @@ def conv_relu(before: int, after: int, norm: str) -> list[nn.Module]:
     return [nn.Conv2d(before, after, 3, padding=1), *NORMS[norm](after), nn.ReLU(inplace=True)]
 
 
-def run(layers: Callable[[Tensor], Tensor], x: Tensor, *, again: bool) -> Tensor:
-    """``layers(x)``; with ``again`` nothing within is kept, and the backward pass computes it again."""
-    if again and torch.is_grad_enabled():
-        result: Tensor = checkpoint(layers, x, use_reentrant=False, preserve_rng_state=False)
-        return result
-    return layers(x)
+class OwnStatistics(nn.BatchNorm2d):
+    """Batch normalization of maps that come one finding after the other: weights shared, each finding's statistics own.
+
+    In training each finding's maps are normalized by their own batch. One running mean for all would mix them, and the
+    network that is evaluated would not be the one that was trained.
+
+    Args:
+        channels: D.
+        findings: C.
+
+    Example:
+        >>> import torch
+        >>> norm = OwnStatistics(1, findings=2)
+        >>> _ = norm(torch.full((4, 1, 2, 2), 5.0), 1)
+        >>> norm.running_mean.tolist()
+        [[0.0], [0.5]]
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, findings: int) -> None:
+        super().__init__(channels)
+        self.running_mean = self.running_mean.repeat(findings, 1)
+        self.running_var = self.running_var.repeat(findings, 1)
+
+    def forward(self, x: Tensor, finding: int) -> Tensor:  # type: ignore[override]  # whose maps they are is not in them
+        """(N, D, H, W) of the same, of one finding's maps."""
+        mean, var = self.running_mean[finding], self.running_var[finding]
+        return F.batch_norm(
+            x, mean, var, self.weight, self.bias, self.training, cast(float, self.momentum), self.eps
+        )  # fmt: skip
+
+
+class OfFinding(nn.Sequential):
+    """Layers in a row, of which ``OwnStatistics`` are told whose map it is."""
+
+    def forward(self, x: Tensor, finding: int) -> Tensor:  # type: ignore[override]  # as above
+        """The last layer's output."""
+        for layer in self:
+            x = layer(x, finding) if isinstance(layer, OwnStatistics) else layer(x)
+        return x
 
 
 class PaperEncoder(nn.Module):
@@ -58,6 +95,7 @@ class PaperEncoder(nn.Module):
         again: compute the full-resolution layers again in the backward pass instead of keeping them.
 
     Example:
+        >>> import torch
         >>> PaperEncoder()(torch.zeros(2, 1, 32, 40)).shape
         torch.Size([2, 16, 8, 10])
     """
@@ -77,7 +115,7 @@ class PaperEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, 16, H/4, W/4) of films (N, 1, H, W)."""
         x = (images - self.mean) / self.std
-        features: Tensor = self.deep(run(self.full, x, again=self.again and self.training))
+        features: Tensor = self.deep(run(self.full, x, again=self.again))
         return features
 
 
@@ -88,24 +126,35 @@ class ClassificationBlock(nn.Module):
 
     Args:
         channels: D.
+        findings: C, where the block sees the maps of one finding after the other.
         width: share of these channel counts.
         norm: a name in ``NORMS``.
         again: compute all of it again in the backward pass instead of keeping it.
 
     Example:
+        >>> import torch
         >>> ClassificationBlock(1)(torch.zeros(2, 1, 16, 16)).shape
         torch.Size([2, 64])
     """
 
-    def __init__(self, channels: int, *, width: float = 1.0, norm: str = "none", again: bool = False) -> None:
+    def __init__(
+        self, channels: int, findings: int = 1, *, width: float = 1.0, norm: str = "none", again: bool = False
+    ) -> None:
         super().__init__()
         self.again = again
         a, self.channels = channels_of(128, width), channels_of(64, width)
-        self.layers = nn.Sequential(
+        layers = [
             *(*conv_relu(channels, a, norm), nn.MaxPool2d(2)),
             *(*conv_relu(a, self.channels, norm), *conv_relu(self.channels, self.channels, norm), nn.MaxPool2d(2)),
+        ]
+        shared = findings > 1
+        self.layers = OfFinding(
+            *(
+                OwnStatistics(m.num_features, findings) if shared and isinstance(m, nn.BatchNorm2d) else m
+                for m in layers
+            )
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, finding: int = 0) -> Tensor:
         """Pooled features (N, 64)."""
-        return average_pool(run(self.layers, x, again=self.again and self.training))
+        return average_pool(run(self.layers, x, finding, again=self.again))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cxrlocus.functional.evidence import linear_evidence
+from cxrlocus.functional.evidence import linear_evidence, pool_then_linear
 from cxrlocus.functional.variational import clipped_mask, positive_sigma, reparameterize
 from cxrlocus.methods.infomask2019.config import InfoMaskConfig
 from cxrlocus.methods.infomask2019.layers import ClassificationBlock, PaperEncoder
@@ -51,7 +51,7 @@ class Verdict(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """Logits (N, C) of features (N, D) of all findings, or (N, C, D) of each."""
         if pooled.ndim == 2:
-            return F.linear(pooled, self.weight, self.bias)
+            return pool_then_linear(pooled, self.weight, self.bias)
         return (pooled * self.weight).sum(dim=-1) + self.bias
 
 
@@ -84,7 +84,7 @@ class InfoMaskNet(nn.Module):
         k = config.kernel
         self.to_mu = nn.Conv2d(findings, findings, k, padding=k // 2, groups=findings)
         self.to_sigma = nn.Conv2d(findings, findings, k, padding=k // 2, groups=findings)
-        self.block = ClassificationBlock(1, width=config.width, norm=config.norm, again=config.checkpoint)
+        self.block = ClassificationBlock(1, findings, width=config.width, norm=config.norm, again=config.checkpoint)
         self.verdict = Verdict(self.block.channels, findings)
         if not config.sample and (config.penalty != "kl" or config.alpha == 0):
             # Nothing reads sigma then, and several GPUs wait forever for the gradient of what is not used.
@@ -122,7 +122,7 @@ class InfoMaskNet(nn.Module):
         mask = clipped_mask(z, self.config.tau if tau is None else tau, self.config.straight_through)
         seen = {"m": mask, "mz": mask * z, "mx": mask * images}[self.config.represent]
         # One finding after the other: with `checkpoint` only one map's features (N, 128, H, W) exist at a time.
-        pooled = torch.stack([self.block(seen[:, c : c + 1]) for c in range(seen.shape[1])], dim=1)
+        pooled = torch.stack([self.block(seen[:, c : c + 1], c) for c in range(seen.shape[1])], dim=1)
         return Masked(self.verdict(pooled), mask, latents)
 
     @torch.no_grad()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cxrlocus.errors import ConfigError
-from cxrlocus.methods.yao2018.layers import ResidualBlock, conv_norm, run
+from cxrlocus.methods.yao2018.layers import ResidualBlock, conv_norm
+from cxrlocus.models.again import run
 from cxrlocus.models.backbones import Backbone
 
 

@@ -1,15 +1,12 @@
-"""What the pyramid is built of: residual blocks, dense blocks, upsampling; and layers that are computed twice."""
+"""What the pyramid is built of: residual blocks, dense blocks, upsampling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 Upsampling = Literal["nearest", "bilinear", "transposed"]
 
@@ -100,33 +97,3 @@ class Upsample(nn.Module):
         if self.how == "nearest":
             return F.interpolate(x, scale_factor=2, mode="nearest")
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def run(layers: nn.Module, x: Tensor, *, again: bool) -> Tensor:
-    """``layers(x)``; with ``again`` nothing within is kept in training, and the backward pass computes it again.
-
-    The second time leaves the running means of batch normalization alone: weights, gradients and buffers are those of
-    a step without it.
-    """
-    if again and layers.training and torch.is_grad_enabled():
-        result: Tensor = checkpoint(
-            layers, x, use_reentrant=False, preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), _counting_nothing(layers)),
-        )  # fmt: skip
-        return result
-    once: Tensor = layers(x)
-    return once
-
-
-@contextmanager
-def _counting_nothing(layers: nn.Module) -> Iterator[None]:
-    # Not by track_running_stats: without running means the operator keeps other tensors than it did the first time.
-    norms = [m for m in layers.modules() if isinstance(m, nn.BatchNorm2d)]
-    counted = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, momentum, batches in counted:
-            norm.momentum, norm.num_batches_tracked = momentum, batches

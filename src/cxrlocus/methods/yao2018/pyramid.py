@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cxrlocus.methods.yao2018.down import ResNetDown, TimmDown
-from cxrlocus.methods.yao2018.layers import DenseBlock, Upsample, Upsampling, run
+from cxrlocus.methods.yao2018.layers import DenseBlock, Upsample, Upsampling
+from cxrlocus.models.again import run
 
 
 class Pyramid(nn.Module):
