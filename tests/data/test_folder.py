@@ -155,6 +155,16 @@ def test_a_folder_by_two_names_is_found_by_both(tmp_path: Path) -> None:
     assert load_folder(early).records[0].path == early / "images" / "a.png"
 
 
+def test_links_that_fan_out_are_refused_and_circles_end(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", ["image,Mass", "a.png,1"], ("images/a.png",))
+    for k in range(6):
+        (root / "images" / f"d{k}").mkdir()
+    for k, other in ((k, other) for k in range(6) for other in range(6) if k != other):
+        (root / "images" / f"d{k}" / f"to{other}").symlink_to(f"../d{other}", target_is_directory=True)
+    with pytest.raises(DataError, match="more than 8 paths lead to this folder"):
+        load_folder(root)
+
+
 @pytest.mark.parametrize("name", ["nih", "rsna", "rsna-normal", "phantom"])
 def test_a_folder_that_is_called_as_a_published_set_is_not_taken_for_it(tmp_path: Path, name: str) -> None:
     assert load_folder(write(tmp_path / name, ["image,Mass", "a.png,1"])).dataset == f"folder {name}"

@@ -123,6 +123,12 @@ def test_a_film_that_can_be_read_by_now_is_looked_at(archive: Index, tmp_path: P
     assert len(after.unreadable) == len(before.unreadable) - 1
     # Its shard alone is harvested again.
     assert 0 < looked.calls <= -(-OPTIONS.shard // OPTIONS.batch)
+    # Another of that shard is away when one more can be read: what was found on it stays.
+    boxes = outputs(tmp_path / "out")
+    (root / "011.png").write_bytes(whole.read_bytes())
+    (root / "010.png").unlink()
+    assert harvest(localizer(), index, tmp_path / "out", OPTIONS, source=small_archive.SOURCE).summary == after
+    assert outputs(tmp_path / "out") == boxes
 
 
 def shards_in(folder: Path) -> int:

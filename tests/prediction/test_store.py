@@ -144,10 +144,26 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "boxes.csv").exists()
     data = tmp_path / "data"
     data.mkdir()
+    (data / "lock").touch()
     (data / "boxes.csv").write_text("of radiologists", encoding="utf-8")
     with pytest.raises(PredictionsError, match=r"must be empty or hold predictions; it has 'boxes\.csv'"):
         write_predictions(data, made_up())
-    assert [f.name for f in data.iterdir()] == ["boxes.csv"]
+    assert sorted(f.name for f in data.iterdir()) == ["boxes.csv", "lock"]
+
+
+def test_a_writer_that_cannot_keep_its_films_lets_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = made_up(6)
+    writer = writer_of(tmp_path, p)
+    append(writer, p, slice(0, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.savez", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            writer.close()
+    writer_of(tmp_path, p).close()
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("file", ["progress.json", "progress.npz", "maps.part.npy"])

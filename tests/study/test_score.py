@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cxrlocus.data.records import Index, Record, TruthBox
-from cxrlocus.errors import ConfigError, ImageError
+from cxrlocus.errors import ConfigError, DataError, ImageError
 from cxrlocus.methods.baselines.controls import CONTROLS
 from cxrlocus.prediction.store import Predictions
 from cxrlocus.protocols import PIXEL_PROTOCOLS
@@ -123,6 +123,17 @@ def test_boxes_by_places_are_drawn_for_maps_and_for_controls_of_maps_and_say_so(
     by_name = {one.results[0].method: one.results[0].variant for one in score_controls(index, places, perfect(index))}
     assert by_name["random_map"] == by_name["lung_prior"] == "by places"
     assert by_name["centre_box"] == by_name["class_mean_box"] == ""
+
+
+def test_boxes_of_one_patient_can_choose_for_nobody_else() -> None:
+    index = world()
+    one = index.patients[next(i for i, r in enumerate(index.records) if r.boxes)]
+    alone = replace(index, records=tuple(r if r.patient == one else replace(r, boxes=()) for r in index.records))
+    by_others = replace(MEASURE, policy="validation")
+    with pytest.raises(DataError, match="policy validation chooses by the boxes of other patients"):
+        score_predictions(perfect(alone), alone, by_others)
+    # Protocol yao2018 chooses nothing.
+    assert score_predictions(perfect(alone), alone, replace(by_others, protocols=("yao2018",))).results
 
 
 @pytest.mark.parametrize("protocol", sorted(PIXEL_PROTOCOLS))

@@ -46,8 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Combine, or go on combining."""
     from cxrlocus.prediction.consensus import describe, join_members, write_consensus
+    from cxrlocus.prediction.store import check_place
 
     check_folder_to_write(args.out)
+    check_place(args.out)
     if args.out.resolve() in {folder.resolve() for folder in args.predictions}:
         raise ConfigError(f"{args.out}: --out must not be one of the combined folders. Give another.")
     members = join_members(args.predictions)

@@ -89,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _films_asked_for(args: argparse.Namespace) -> Index:
-    from cxrlocus.data.folder import walk_films
     from cxrlocus.data.records import Index, Record
     from cxrlocus.training.run import read_run
     from cxrlocus.types import Findings
@@ -99,11 +98,7 @@ def _films_asked_for(args: argparse.Namespace) -> Index:
     if args.data:
         index = load_index(args)
         return index if args.split == "all" else index.split(args.split)
-    files = [
-        file
-        for path in args.images
-        for file in (sorted(Path(name) for _, name in walk_films(path)) if path.is_dir() else [path])
-    ]
+    files = [file for path in args.images for file in (_films_in(path) if path.is_dir() else [path])]
     if not files:
         raise ConfigError(f"no files in {', '.join(map(str, args.images))}.")
     findings = Findings(tuple(read_run(args.run_folder).findings))
@@ -111,6 +106,14 @@ def _films_asked_for(args: argparse.Namespace) -> Index:
     names = {path: str(path).encode("utf-8", "backslashreplace").decode() for path in files}
     records = tuple(Record(name, path, patient=name) for path, name in names.items())
     return Index("files", Path(), findings, records)
+
+
+def _films_in(folder: Path) -> list[Path]:
+    """The files below a folder, sorted; one that links make two of once, by its first path."""
+    from cxrlocus.data.folder import walk_films
+
+    files = sorted(Path(name) for _, name in walk_films(folder))
+    return list({file.resolve(): file for file in reversed(files)}.values())[::-1]
 
 
 def _write_boxes(folder: Path, min_prob: float) -> None:

@@ -40,6 +40,7 @@ class Films:
         unreadable: the films that could not, with the reason.
         store: the file of squares.
         slots: (N,) where in it each film is; meaningful only where ``readable``.
+        shas: (N,) sha256 of each film's file, hex; "" for an unreadable film.
     """
 
     size: int
@@ -50,14 +51,15 @@ class Films:
     unreadable: tuple[Dropped, ...]
     store: Path
     slots: NDArray[np.int64]
+    shas: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.slots)
 
     def hash(self, positions: NDArray[np.int64]) -> str:
-        """Of the content of the films at these positions, as far as one cache tells: its slots are of contents."""
-        told = self.slots[positions].tobytes() + self.sizes[positions].tobytes()
-        return hashlib.sha256(told).hexdigest()
+        """Of the files of the films at these positions, and of the sizes that they are taken to have; hex."""
+        files = "".join(self.shas[int(i)] for i in positions)
+        return hashlib.sha256(files.encode() + self.sizes[positions].tobytes()).hexdigest()
 
     def pixels(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The squares (n, S, S) at these positions, a copy.
@@ -147,6 +149,7 @@ def _films(records: Sequence[Record], build: _Build, size: int, fit: Fit) -> Fil
     frames = np.full((len(records), 2, 3), np.nan)
     sizes = np.zeros((len(records), 2), dtype=np.int64)
     slots = np.full(len(records), -1, dtype=np.int64)
+    shas = [""] * len(records)
     # Films of one size share a frame; a whole archive has few.
     known: dict[tuple[object, ...], FloatArray] = {}
     for i, record in enumerate(records):
@@ -158,8 +161,9 @@ def _films(records: Sequence[Record], build: _Build, size: int, fit: Fit) -> Fil
         if key not in known:
             known[key] = film_frame(record, square_frame(*file_size, size, fit), file_size).matrix
         slots[i], sizes[i], frames[i] = slot.number, film_size(record, file_size), known[key]
+        shas[i] = slot.sha
     unreadable = tuple(Dropped(str(records[i].path), reason) for i, reason in sorted(build.failed.items()))
-    return Films(size, fit, frames, sizes, slots >= 0, unreadable, build.store.pixels, slots)
+    return Films(size, fit, frames, sizes, slots >= 0, unreadable, build.store.pixels, slots, tuple(shas))
 
 
 class _Decoded(NamedTuple):

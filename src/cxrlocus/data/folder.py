@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,9 @@ ROLES = ("image", "patient", "split")
 """The columns of the table of labels that are not findings."""
 
 BOX_COLUMNS = ("image", "finding", "x", "y", "w", "h")
+
+MOST_PATHS = 8
+"""Paths by which one folder may be found: links that fan out would have no end."""
 
 PUBLISHED = ("nih", "rsna", "rsna-normal", "phantom", "files")
 """Names that say more than a folder's: patients are compared by them, and papers' numbers stand beside them."""
@@ -179,15 +183,19 @@ def walk_films(root: Path) -> Iterator[tuple[str, str]]:
     """(path below root, path) of every file that is not hidden; links to folders are followed, but never in a circle.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: a folder cannot be read, or more than ``MOST_PATHS`` paths lead to it.
     """
     within: dict[str, frozenset[tuple[int, int]]] = {}
+    paths: Counter[tuple[int, int]] = Counter()
     for folder, inner, names in os.walk(root, followlinks=True, onerror=_refuse):
         status = os.stat(folder)  # noqa: PTH116 - one call a folder; os.walk speaks in strings
         here, above = (status.st_dev, status.st_ino), within.pop(folder, frozenset())
         if here in above:
             inner.clear()
             continue
+        paths[here] += 1
+        if paths[here] > MOST_PATHS:
+            raise DataError(f"{folder}: more than {MOST_PATHS} paths lead to this folder. Remove links to folders.")
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         within |= {os.path.join(folder, name): above | {here} for name in inner}  # noqa: PTH118 - as above
         below = PurePosixPath(Path(folder).relative_to(root).as_posix())

@@ -66,7 +66,8 @@ def read_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_HEAD)
             if data and _kind(data, path):
-                data += file.read()
+                file.seek(0)
+                data = file.read()
     except FileNotFoundError as error:
         raise ImageError(path, "no such file") from error
     except (OSError, ValueError) as error:

@@ -69,7 +69,7 @@ def printable(text: str) -> bool:
         >>> printable("film\u3000one.png"), printable("film\none.png")
         (True, False)
     """
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+    return text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def read_table(path: Path, *, may_be_empty: bool = False) -> Table:

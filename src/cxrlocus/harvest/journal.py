@@ -1,15 +1,15 @@
 """The journal of a harvest, shard by shard: what a stopped harvest goes on from, and all that the exports are made of.
 
 <out>/journal/key.json     what is harvested, with what; any other harvest in this folder is refused
-<out>/journal/00000.json   one shard of films: written whole or not at all, and never changed
+<out>/journal/00000.json   one shard of films: written whole or not at all; replaced by one that has more films
 <out>/journal/lock         held while a harvest writes here
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,17 +89,13 @@ class Journal:
     def __init__(self, folder: Path, shards: int) -> None:
         self.folder, self.shards = folder, shards
 
-    def missing(self, readable: Callable[[str], bool] = lambda _: False) -> list[int]:
-        """The shards that are not there yet; one that cannot be read (damaged from outside) counts as missing.
-
-        Args:
-            readable: of a film that could not be read: whether it can be now. Its shard is missing then.
-        """
-
-        def whole(number: int) -> bool:
-            return self._whole(number) and not any(readable(item) for item, _ in self.read(number).unreadable)
-
-        return [number for number in range(self.shards) if not whole(number)]
+    def films(self) -> dict[int, frozenset[str]]:
+        """The shards that are there, each with the films it has; one damaged from outside counts as missing."""
+        there = {}
+        for number in range(self.shards):
+            with suppress(CxrlocusError):
+                there[number] = frozenset(film.image for film in self.read(number).films)
+        return there
 
     def read(self, number: int) -> Shard:
         """One shard.
@@ -137,13 +133,6 @@ class Journal:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.json"
-
-    def _whole(self, number: int) -> bool:
-        try:
-            self.read(number)
-        except CxrlocusError:
-            return False
-        return True
 
 
 @contextmanager

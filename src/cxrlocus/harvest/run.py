@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -106,9 +107,21 @@ def _films_to_look_at(localizer: Localizer, index: Index, options: Options) -> l
     return records
 
 
-def _can_be_read(item: str) -> bool:
+def _mended(
+    parts: Sequence[Sequence[Record]], there: Mapping[int, frozenset[str]], workers: int | None
+) -> set[int]:  # fmt: skip
+    """The shards that are there without some film that can be read by now."""
+    lost = [
+        (number, record) for number, films in there.items() for record in parts[number] if record.image not in films
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+        read = pool.map(_can_be_read, [record.path for _, record in lost])
+        return {number for (number, _), can in zip(lost, read, strict=True) if can}
+
+
+def _can_be_read(path: Path) -> bool:
     try:
-        read_film(Path(item))
+        read_film(path)
     except ImageError:
         return False
     return True
@@ -123,7 +136,9 @@ def _fill(
     workers: int | None,
 ) -> None:
     """Harvest the shards that are missing."""
-    missing = journal.missing(_can_be_read)
+    there = journal.films()
+    mended = _mended(parts, there, workers)
+    missing = [number for number in range(journal.shards) if number not in there or number in mended]
     total = sum(map(len, parts))
     before = total - sum(len(parts[number]) for number in missing)
     watch = _Watch(before, total, on_film)
@@ -144,7 +159,9 @@ def _fill(
                 tuple(found.films), tuple(found.boxes), dict(found.asked), dict(found.gated), tuple(unreadable),
                 tuple(found.failed), time.perf_counter() - start,
             )  # fmt: skip
-            journal.write(number, shard)
+            # Where others of its films are away by now, the shard that has them stays.
+            if there.get(number, frozenset()) <= {film.image for film in shard.films}:
+                journal.write(number, shard)
 
 
 def _batches(films: Iterator[Square | Dropped], size: int) -> Iterator[list[Square | Dropped]]:

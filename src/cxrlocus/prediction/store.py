@@ -106,7 +106,7 @@ class PredictionsWriter:
         self.folder, self.meta, self.images, self.findings, self.kind = folder, dict(meta), images, findings, kind
         self.done = 0
         folder.mkdir(parents=True, exist_ok=True)
-        _check_ours(folder)
+        check_place(folder)
         self._lock = FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=0)
@@ -228,16 +228,24 @@ class PredictionsWriter:
     def close(self) -> None:
         """Keep what was appended to go on from, if it is not finished, and let others write here."""
         if self._lock.is_locked:
-            self.flush()
-            (self.folder / LOCK).unlink(missing_ok=True)
-            self._lock.release()
+            try:
+                self.flush()
+            finally:
+                (self.folder / LOCK).unlink(missing_ok=True)
+                self._lock.release()
 
 
-def _check_ours(folder: Path) -> None:
-    """See that a folder is empty (but for hidden files) or holds predictions, whole or begun, so that none is lost."""
-    there = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    if there and not {"meta.json", "progress.json", MAPS_PART, LOCK} & set(there):
-        raise PredictionsError(f"{folder}: must be empty or hold predictions; it has {there[0]!r}. Give another --out.")
+def check_place(folder: Path) -> None:
+    """See, before the work, that predictions written here overwrite nothing but predictions, whole or begun.
+
+    Raises:
+        PredictionsError: the folder holds something else. Hidden files do not count.
+    """
+    there = {p.name for p in folder.iterdir() if not p.name.startswith(".")} if folder.is_dir() else set()
+    if there - {LOCK} and not {"meta.json", "progress.json", "progress.npz", MAPS_PART} & there:
+        raise PredictionsError(
+            f"{folder}: must be empty or hold predictions; it has {min(there)!r}. Give another --out."
+        )
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:

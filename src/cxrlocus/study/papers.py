@@ -36,7 +36,7 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> PaperStudy:
 
     Raises:
         ConfigError: there is no such study, it has no such row, or an option or the weights are of none of its rows.
-        DataError: no film to be measured has a box.
+        DataError: no film to be measured has a box, or the policy has none to choose by.
     """
     if name not in STUDIES:
         raise ConfigError(f"study must be one of {', '.join(STUDIES)} or all; got {name!r}.")
@@ -44,6 +44,7 @@ def run_study(name: str, index: Index, setup: Setup, bars: Bars) -> PaperStudy:
     check_chosen(rows, setup)
     check_rows(rows, setup)
     films = setup.films(index)
+    setup.measure.check(films.images, films.findings, films)
     check_same_study(index, setup)
     by_cell: dict[str, list[Result]] = {}
     missing = []

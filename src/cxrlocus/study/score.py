@@ -23,8 +23,9 @@ from cxrlocus.protocols.places import boxes_by_places
 from cxrlocus.protocols.policies import boxes_by_policy, check_halves
 from cxrlocus.protocols.result import Result
 from cxrlocus.protocols.shared import RunLabel
+from cxrlocus.protocols.yao2018 import NAME as YAO
 from cxrlocus.regions.detections import Detections
-from cxrlocus.types import FloatArray, Frame, Policy
+from cxrlocus.types import Findings, FloatArray, Frame, Policy
 
 Boxes = Literal["heights", "places", "either"]
 """How a map becomes boxes."""
@@ -111,6 +112,15 @@ class Measure:
     def _at_default(self, name: str) -> bool:
         return bool(getattr(self, name) == type(self).__dataclass_fields__[name].default)
 
+    def check(self, images: Sequence[str], findings: Findings, index: Index) -> None:
+        """See that the policy has boxes to choose by, where a protocol lets it choose; before a training, best.
+
+        Raises:
+            DataError: it has not.
+        """
+        if self.policy == "validation" and any(name != YAO for name in self.protocols):
+            check_halves(images, findings, index, self.seed)
+
     def variant(self, of: str) -> str:
         """A row's variant, with how its boxes were drawn where that is not by heights."""
         return of if self.boxes == "heights" else ", ".join(filter(None, (of, f"by {self.boxes}")))
@@ -184,8 +194,7 @@ def score_predictions(
     Raises:
         DataError: the policy is "validation" and all boxes are on one half of the patients.
     """
-    if measure.policy == "validation":
-        check_halves(predictions.images, predictions.findings, index, measure.seed)
+    measure.check(predictions.images, predictions.findings, index)
     meta = predictions.meta
     knows = str(meta.get("knows", ""))
     variant = measure.variant(str(meta.get("variant", "")))

@@ -24,7 +24,7 @@ from cxrlocus.methods.options import MADE_FOR_WEIGHTS, PAPER, ScratchWarning
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.pixels import dice_from
 from cxrlocus.prediction.predict import predict
-from cxrlocus.prediction.store import read_predictions
+from cxrlocus.prediction.store import check_place, read_predictions
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, measure_masks
 from cxrlocus.study.sharing import reuse_stages
 from cxrlocus.training.machine import describe_machine, make_fabric
@@ -190,7 +190,9 @@ def predict_run(
         LeakError: the run learned from RSNA's films and these are NIH's, or the reverse, and they share patients.
         DataError: ``unseen`` leaves no film, or the run does not list its films.
         ImageError: not one film could be read.
+        PredictionsError: ``out`` holds something else than predictions.
     """
+    check_place(out)
     learned = read_films(run)
     if unseen:
         index = _unseen(learned, index, names)
