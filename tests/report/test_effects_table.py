@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from test_compare_page import cells, row
 
 from cxrlocus.report.compare import COLUMNS, MAIN
@@ -35,9 +37,10 @@ def test_only_methods_that_are_asked_for_count() -> None:
 
 
 def test_above_every_control_but_the_one_drawn_by_the_truth() -> None:
-    block = [
-        row("a", 0.5, variant="x"), row("b", 0.2), row("centre_box", 0.3), row("oracle_box", 0.8, policy="oracle"),
-        row("a", 0.9, POINTING, variant="y"),
+    seeds = [
+        row("a", 0.5, variant="x"), row("b", 0.2), row("a", 0.9, POINTING, variant="y"), row("a", 0.4, variant="x"),
+        row("b", 0.9), row("c", math.nan), row("c", 0.9),
     ]  # fmt: skip
-    assert above_controls(block, {"centre_box", "oracle_box"}) == ["a (x)"]
-    assert above_controls([r for r in block if r.method != "centre_box"], {"oracle_box"}) == ["a (x)", "b"]
+    centre, drawn_by_truth = row("centre_box", 0.3), row("oracle_box", 0.8, policy="oracle")
+    assert above_controls(seeds, [centre, drawn_by_truth]) == ["a (x)"], "b is not, with one of its seeds"
+    assert above_controls(seeds, [drawn_by_truth]) == ["a (x)", "b"]

@@ -145,9 +145,13 @@ def effects_text(found: Comparison) -> list[str]:
         "acts on a quantity stands .000 or a dash.\n"
     ]
     first = found.methods[0]
-    above = above_controls(found.blocks["validation"], found.controls)
+    controls = [r for r in found.blocks["validation"] if r.method in found.controls]
+    above = above_controls(found.seeds["validation"], controls)
     localizing = [m.name for m in found.methods if m.name in above and m.knows == first.knows]
-    as_much = f"Rows that know no more than {first.name} and are above every control but the oracle's under validation"
+    as_much = (
+        f"Rows that know no more than {first.name} and are above every control but the oracle's under validation, "
+        "with each seed"
+    )
     groups = {"All rows": [m.name for m in found.methods], as_much: localizing}
     for title, names in groups.items():
         out += [f"### {title} ({len(names)})\n"]

@@ -57,11 +57,23 @@ def effects_table(
     return "\n".join(lines)
 
 
-def above_controls(block: Sequence[Result], controls: Collection[str], column: Column = MAIN) -> list[str]:
-    """The methods whose number is above that of every control but the one that is drawn by the truth."""
-    shown = [r for r in block if column.holds(r) and not math.isnan(r.value)]
-    bar = max((r.value for r in shown if r.method in controls and r.policy != "oracle"), default=-math.inf)
-    return [label_of(r.method, r.variant) for r in shown if r.method not in controls and r.value > bar]
+def above_controls(seeds: Sequence[Result], controls: Sequence[Result], column: Column = MAIN) -> list[str]:
+    """The methods that are above every control but the one that is drawn by the truth, with each of their seeds.
+
+    Args:
+        seeds: the rows of each seed.
+        controls: the rows of controls.
+        column: the quantity.
+    """
+    bar = max(
+        (r.value for r in controls if column.holds(r) and r.policy != "oracle" and not math.isnan(r.value)),
+        default=-math.inf,
+    )
+    least: dict[str, float] = {}
+    for r in (r for r in seeds if column.holds(r)):
+        name = label_of(r.method, r.variant)
+        least[name] = min(-math.inf if math.isnan(r.value) else r.value, least.get(name, math.inf))
+    return [name for name, value in least.items() if value > bar]
 
 
 def _values(
