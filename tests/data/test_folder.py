@@ -173,7 +173,7 @@ def test_a_folder_that_is_called_as_a_published_set_is_not_taken_for_it(tmp_path
 def test_all_tables_may_spell_a_film_alike(tmp_path: Path) -> None:
     write(tmp_path, ["image,Mass", "s\\a.png,1", "./s/b.png,0"], ("images/s/a.png", "images/s/b.png"))
     write_lines(tmp_path / "boxes.csv", ["image,finding,x,y,w,h", "s\\a.png,Mass,0,0,1,1"])
-    write_lines(tmp_path / "train_list.txt", ["./s/b.png"])
+    write_lines(tmp_path / "train_list.txt", ["./s/b.png", "s/b.png"])
     write_lines(tmp_path / "val_list.txt", [])
     write_lines(tmp_path / "test_list.txt", ["s\\a.png"])
     index = load_folder(tmp_path)

@@ -244,8 +244,12 @@ def read_lists(
         lines, repeated, hashes[name] = read_list(root / name)
         if not lines:
             dropped.append(Dropped(name, f"names no film, so no film has split {split!r}"))
+        spelled: dict[str, int] = {}
+        for film, line in lines.items():
+            if spelled.setdefault(spell(film), line) != line:
+                repeated.append(film)
         dropped.extend(Dropped(f"{name}: {film}", "named more than once; counted once") for film in repeated)
-        for film, line in {spell(film): line for film, line in lines.items()}.items():
+        for film, line in spelled.items():
             if film in splits:
                 other = files[splits[film]]
                 raise LeakError(f"{root / name} line {line}: {film!r} is in {other} too. Correct the lists.")
