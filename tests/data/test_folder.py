@@ -181,6 +181,9 @@ def test_all_tables_may_spell_a_film_alike(tmp_path: Path) -> None:
         ("s/a.png", "test", 1),
         ("s/b.png", "train", 0),
     ]
+    assert ("train_list.txt: s/b.png", "named more than once; counted once") in [
+        (d.item, d.reason) for d in index.dropped
+    ]
 
 
 def test_names_with_odd_spaces_and_joiners_are_names(tmp_path: Path) -> None:
