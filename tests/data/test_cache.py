@@ -86,20 +86,26 @@ def test_a_second_start_decodes_and_reads_nothing(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(module, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
         films = open_films(paths, size=SIZE, folder=tmp_path / "cache")
+    assert films.readable.all()
     check(films, paths)
 
 
 def test_films_are_known_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make_films(tmp_path / "films", 3)
-    open_films(paths, size=SIZE, folder=tmp_path / "cache")
+    every = np.arange(3)
+    before = open_films(paths, size=SIZE, folder=tmp_path / "cache").hash(every)
     moved = [path.rename(path.with_name("moved_" + path.name)) for path in paths]
     with monkeypatch.context() as patched:
         no_decoding(patched)
         films = open_films(moved, size=SIZE, folder=tmp_path / "cache")
     check(films, moved)
-    # A file overwritten by another film is another film.
+    assert films.hash(every) == before
+    # A file overwritten by another film is another film, whatever slot a new cache gives it.
     moved[0].write_bytes(make_films(tmp_path / "others", 4)[3].read_bytes())
-    check(open_films(moved, size=SIZE, folder=tmp_path / "cache"), moved)
+    for folder in ("cache", "anew"):
+        films = open_films(moved, size=SIZE, folder=tmp_path / folder)
+        check(films, moved)
+        assert films.hash(every) != before
 
 
 def test_equal_files_share_a_square(tmp_path: Path) -> None:
@@ -115,7 +121,9 @@ def test_equal_files_share_a_square(tmp_path: Path) -> None:
 def test_sizes_and_fits_do_not_mix(tmp_path: Path) -> None:
     paths = make_films(tmp_path / "films", 3)
     for size, fit in ((8, "letterbox"), (16, "letterbox"), (16, "stretch")):
-        check(open_films(paths, size=size, fit=fit, folder=tmp_path / "cache"), paths)
+        films = open_films(paths, size=size, fit=fit, folder=tmp_path / "cache")
+        assert (films.size, films.fit) == (size, fit)
+        check(films, paths)
 
 
 def test_unreadable_films_are_listed_and_the_rest_go_on(tmp_path: Path) -> None:

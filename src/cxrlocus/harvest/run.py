@@ -107,9 +107,7 @@ def _films_to_look_at(localizer: Localizer, index: Index, options: Options) -> l
     return records
 
 
-def _mended(
-    parts: Sequence[Sequence[Record]], there: Mapping[int, frozenset[str]], workers: int | None
-) -> set[int]:  # fmt: skip
+def _mended(parts: Sequence[Sequence[Record]], there: Mapping[int, frozenset[str]], workers: int | None) -> set[int]:
     """The shards that are there without some film that can be read by now."""
     lost = [
         (number, record) for number, films in there.items() for record in parts[number] if record.image not in films
