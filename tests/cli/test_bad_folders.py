@@ -127,7 +127,7 @@ def test_predictions_that_are_none_of_ours_are_refused(name: str, own_pred: Path
 
 
 def test_predictions_of_other_films_are_refused(pred: Path, films: Path) -> None:
-    line = cxrlocus("evaluate", pred, "--data", films, "--split", "train", "--resamples", 0).complaint()
+    line = cxrlocus("evaluate", pred, "--data", films, "--split", "train", "--resamples", 0).only_complaint()
     assert "every film of the predictions must be in the evaluated index" in line
 
 
@@ -138,3 +138,4 @@ def test_weights_of_nothing_are_refused_before_training(films: Path, decoded: Pa
         "--init", tmp_path / "w.safetensors",
     ).complaint()  # fmt: skip
     assert "w.safetensors: cannot be read as safetensors weights" in line
+    assert not (tmp_path / "r").exists()

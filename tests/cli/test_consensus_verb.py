@@ -69,6 +69,7 @@ WRONG = {
     "consensus {pred} {other} --out {new} --weights 0,0": "not all 0",
     "consensus {pred} {other} --out {new} --weights nan,1": "weights must be 2 numbers",
     "consensus {pred} {other} --out {new} --weights validation": "give --data ROOT",
+    "consensus {pred} {other} --out {new} --data {missing}": "--weights is equal; leave it out",
     "consensus {pred} {other} --out {new} --grid 0": "--grid must be from 1 to 1024",
     "consensus {pred} {other} --out {file}": "must be a folder",
 }

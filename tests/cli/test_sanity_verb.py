@@ -71,12 +71,12 @@ def test_without_boxes_or_normal_films_it_is_undecided(
     edit(next(own_films.glob("Data_Entry*.csv")), lambda text: text.replace(",No Finding,", ",Mass,"))
     out = cxrlocus("sanity", run, "--data", own_films, "--out", tmp_path / "s", "--cache", decoded).succeeded().out
     assert out.count("UNDECIDED") == 3
-    assert out.splitlines()[-1] == "cam fails none"
+    assert out.splitlines()[-1] == "cam (cam) fails: none; undecided: weights, lesions, markers"
 
 
 WRONG = {
     "sanity {run} --data {films} --out {new} --films 0": "films must be at least 1",
-    "sanity {run} --data {films} --out {new} --seed -1": "seed at least 0",
+    "sanity {run} --data {films} --out {new} --seed -1": "seed must be at least 0; got -1",
     "sanity {run} --data {films} --out {new} --contrast 2": "contrast must be in [0, 1]",
     "sanity {run} --data {films} --out {new} --contrast nan": "contrast must be in [0, 1]",
     "sanity {run} --data {films} --out {new} --split nope": "no film belongs to split nope",

@@ -63,8 +63,8 @@ def test_options_stand_over_variants_and_variants_over_presets(method: str) -> N
     ("options", "message"),
     [
         ({"colour": "blue"}, "option 'colour' must be one of"),
-        ({"epochs": "many"}, "epochs must be a int; got 'many'"),
-        ({"epochs": "1.5"}, "epochs must be a int"),
+        ({"epochs": "many"}, "epochs must be a whole number; got 'many'"),
+        ({"epochs": "1.5"}, "epochs must be a whole number"),
         ({"epochs": "0"}, "epochs must be at least 1"),
         ({"lr": "nan"}, "lr must be positive"),
         ({"channels_last": "yes"}, "channels_last must be true or false"),

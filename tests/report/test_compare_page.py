@@ -56,6 +56,17 @@ def test_the_best_method_is_bold_but_no_control_and_nothing_where_all_are_alike(
     assert "**" not in summary_table(rows, {"random_map"}, columns=(MAIN, less), bold=False)
 
 
+def test_a_mean_of_fewer_findings_is_marked_and_never_the_best() -> None:
+    def of(method: str, finding: str, value: float) -> Result:
+        return replace(row(method, value), finding=finding)
+
+    rows = [row("a", 0.3), of("a", "Mass", 0.2), of("a", "Nodule", 0.4), row("b", 0.5), of("b", "Mass", 0.5)]
+    rows += [of("b", "Nodule", NAN), row("c", 0.2), of("c", "Mass", 0.2), of("c", "Nodule", 0.2)]
+    lines = summary_table(rows, columns=(MAIN,)).splitlines()
+    assert [cells(line)[1].split()[0] for line in lines[2:5]] == ["**0.30**", "0.50†", "0.20"]
+    assert lines[-1].startswith("† a mean of fewer findings")
+
+
 def test_what_is_missing_is_empty_and_what_is_undefined_has_a_dash() -> None:
     lines = summary_table([row("a", 0.3), row("b", NAN), row("a", 0.2, COLUMNS[1])], columns=COLUMNS[:2]).splitlines()
     assert cells(lines[2])[2] == "0.20"

@@ -47,6 +47,23 @@ def test_a_cell_without_a_result_is_empty_and_not_undefined():
     assert text[2].split() == ["gradcam", "fixed", "0.25"]
 
 
+def test_a_mean_of_fewer_findings_is_marked_and_never_the_best():
+    rows = [result("cam", f, v) for f, v in (("Mass", 0.2), ("Nodule", 0.4), ("mean", 0.3), ("pooled", 0.3))]
+    rows += [result("gradcam", f, v) for f, v in (("Mass", 0.5), ("Nodule", math.nan), ("mean", 0.5), ("pooled", 0.2))]
+    rows += [result("wang2017", f, v, source="paper") for f, v in (("Mass", 0.6), ("mean", 0.6))]
+    rows.append(result("chexcam", "mean", 0.1))
+    table = accuracy_table(rows)
+    at = table.columns.index("mean")
+    assert [table.is_of_fewer(row, at) for row in table.rows] == [False, True, False, False]
+    assert [table.is_best(row, at) for row in table.rows] == [True, False, False, False]
+    assert not any(table.is_of_fewer(row, k) for row in table.rows for k in range(len(table.columns)) if k != at)
+    for drawn in (markdown_table(rows), text_table(rows)):
+        assert drawn.count("†") == 2
+        assert "0.50†" in drawn
+        assert drawn.endswith("in the rest it is undefined.")
+    assert "†" not in markdown_table([r for r in rows if r.method == "cam"])
+
+
 def test_best_leaves_out_controls_oracles_and_papers():
     rows = [
         result("cam", "mean", 0.3), result("gradcam", "mean", 0.4), result("cam", "mean", 0.6, policy="oracle"),

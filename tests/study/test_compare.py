@@ -142,7 +142,10 @@ def test_a_second_call_does_nothing_and_says_the_same(
 def test_measuring_again_trains_nothing(index: Index, fakes: Fakes, tmp_path: Path) -> None:
     done(index, tmp_path, seeds=(0,))
     fakes.calls.clear()
-    done(index, tmp_path, seeds=(0,), measure=Measure(criterion="dice", resamples=40, raster=64))
+    dice = Measure(criterion="dice", resamples=40, raster=64)
+    missing = dict(done(index, tmp_path, seeds=(0,), measure=dice, budget=Budget(0)).missing)
+    assert missing["cam-seed0"] == "predicted, not measured: not begun when the budget was used"
+    done(index, tmp_path, seeds=(0,), measure=dice)
     assert fakes.calls == []
     names = {p.name for p in (tmp_path / "results").glob("cam-seed0*")}
     assert names == {
@@ -252,6 +255,8 @@ def test_every_row_can_be_made_of_films_of_one_size_on_one_backbone(preset: str,
     check_alike(COMPARED, setup)
     configs = [setup.config_of(row) for row in COMPARED]
     assert {c.size for c in configs} == {module.SIZES[preset]}
+    # Presets of yao2018 hold out more; side by side all learn from the same films.
+    assert {c.val_fraction for c in configs} == {0.1}
     backbones = {c.backbone for c in configs}
     assert len(backbones) == 2
     assert "paper" in backbones
@@ -275,10 +280,14 @@ def test_a_backbone_that_is_given_goes_to_the_rows_that_have_one(tmp_path: Path)
         ({"size": "100"}, "cam: size must be a multiple of 32"),
         ({"size": "96"}, "yao2018: "),
         ({"kim2021.size": "64"}, "kim2021-resnet: its films have 64 pixels, the study's 128"),
+        (
+            {"yao2018.val_fraction": "0.3"},
+            "yao2018: val_fraction is 0.3, the study's 0.1: rows learn from the same films",
+        ),
         ({"kim2021.backbone": "resnet18"}, "kim2021-resnet: backbone 'resnet18' must be that of cam, 'test_resnet'"),
         ({"epoch": "1"}, "cam: option 'epoch' must be one of"),
         ({"nope.epochs": "1"}, "--set nope.epochs: must name a method or variant"),
-        ({"cai2018.mine_epochs": "many"}, "cai2018-base: mine_epochs must be a int"),
+        ({"cai2018.mine_epochs": "many"}, "cai2018-base: mine_epochs must be a whole number"),
     ],
 )
 def test_a_row_that_cannot_be_made_is_named_before_the_first_is_trained(

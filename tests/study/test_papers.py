@@ -140,7 +140,7 @@ def test_a_slip_in_the_options_of_the_last_row_is_found_before_the_first_is_trai
 ) -> None:
     words = ("study", "infomask2019", "--data", films, "--out", tmp_path / "s", "--cache", decoded, "--preset", "demo")
     assert "option 'backbon' must be" in cxrlocus(*words, "--set", "chexcam.backbon=test_resnet").only_complaint()
-    assert "alpha must be a float" in cxrlocus(*words, "--set", "regl1.alpha=much").only_complaint()
+    assert "alpha must be a number" in cxrlocus(*words, "--set", "regl1.alpha=much").only_complaint()
     words = ("study", "infomask2019-alpha", *words[2:])
     assert "must name a method or variant of this study" in cxrlocus(*words, "--set", "regl1.alpha=1").only_complaint()
     assert not (tmp_path / "s").exists()
@@ -194,7 +194,7 @@ def test_another_study_does_not_go_on_in_its_folder(films: Path, decoded: Path, 
     assert "backbone 'nope'" in cxrlocus(*words, "--set", "epochs=1", "--set", "backbone=nope").complaint()
     cxrlocus(*words, "--set", "epochs=1").succeeded()
     line = cxrlocus(*words, "--set", "epochs=2").complaint()
-    assert "holds a study with another options" in line
+    assert "holds another study (options epochs is '1' there and '2' here). Choose another --out" in line
 
 
 def test_another_seed_with_other_options_does_not_join_a_study_in_its_first_run(
@@ -209,7 +209,7 @@ def test_another_seed_with_other_options_does_not_join_a_study_in_its_first_run(
         stopped.setattr("cxrlocus.methods.cam.recipe.fit", stop)
         cxrlocus(*words, "--set", "epochs=1", "--seeds", 0).complaint(status=130)
     line = cxrlocus(*words, "--set", "epochs=2", "--seeds", 1).complaint()
-    assert "holds a study with another options" in line
+    assert "holds another study (options epochs is '1' there and '2' here). Choose another --out" in line
 
 
 def test_an_option_may_be_of_one_variant(films: Path, decoded: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -244,7 +244,7 @@ def test_rows_that_are_named_are_begun_and_the_others_wait(
     assert "--rows must name rows of this study (cam, cam-gradcam); got 'lse'" in strange
     assert not (tmp_path / "s" / "wang2017").exists()
     some = cxrlocus(*words, "--rows", "cam-gradcam").succeeded()
-    assert some.told[-1] == "missing: 1 of 2 cells (cam-seed0); the same command goes on"
+    assert some.told[-1] == "missing: 1 of 2 cells (cam-seed0); the same command without --rows goes on"
     results = tmp_path / "s" / "wang2017" / "results-fixed.json"
     assert {row.method for row in read_results(results)} - set(CONTROLS) == {"gradcam"}
     # What is there is shown whatever is named.

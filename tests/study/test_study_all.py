@@ -68,6 +68,24 @@ def test_one_page_has_policies_pairs_and_protocols(planted_root: Path, fakes: Fa
     assert fakes.calls == calls
     assert more.told[-1].startswith("missing: 3 of 6 cells (cam-seed1, kim2021-seed1, consensus-seed1)")
     assert "- consensus-seed1: waits for cam-seed1, kim2021-seed1" in (out / "tables.md").read_text(encoding="utf-8")
+    # What is measured by another criterion has a page of its own, which says so.
+    first = (out / "tables.md").read_bytes()
+    assert b"are chosen under validation and oracle by fpr_fnr" in first
+    other = cxrlocus(*words, "--seeds", 0, "--set", "size=64", "--criterion", "dice").succeeded()
+    assert fakes.calls == calls
+    assert f"tables: {out / 'tables-dice.md'}; rows: {out / 'results-dice.json'}" in other.told[-1]
+    assert "are chosen under validation and oracle by dice" in (out / "tables-dice.md").read_text(encoding="utf-8")
+    assert (out / "tables.md").read_bytes() == first
+
+
+def test_a_row_that_waits_for_rows_that_are_not_named_is_told(planted_root: Path, fakes: Fakes, tmp_path: Path) -> None:
+    words = ("study", "all", "--data", planted_root, "--out", tmp_path / "s", "--cache", tmp_path, "--preset", "demo")
+    some = cxrlocus(*words, "--seeds", 0, "--rows", "consensus").succeeded()
+    assert fakes.calls == []
+    # Nothing is measured, so nothing is drawn, and no figure is named.
+    assert "figure" not in some.told[-3]
+    assert some.told[-2] == "consensus-seed0 waits for cam-seed0, kim2021-seed0: name these in --rows, too"
+    assert some.told[-1].endswith("consensus-seed0); the same command without --rows goes on")
 
 
 def test_what_cannot_be_is_refused_in_one_line(planted_root: Path, fakes: Fakes, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(arguments)
     cut = rest.index("--") if "--" in rest else len(rest)
     if rest and (not hasattr(args, "files") or any(word.startswith("-") for word in rest[:cut])):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        unknown = " ".join(rest)
+        parser.exit(2, f"{parser.prog}: unrecognized arguments: {unknown}. See `{parser.prog} {args.verb} --help`.\n")
     if rest:
         getattr(args, args.files).extend(Path(word) for word in rest[:cut] + rest[cut + 1 :])
     return args

@@ -74,13 +74,17 @@ def _weights(args: argparse.Namespace, members: Members, cells: int, bar: Callab
     from cxrlocus.study.weights import chosen_weights, fixed_weights
 
     scale: Scale = args.scale
-    if args.weights == "equal":
-        return fixed_weights(members)
     if args.weights in ("validation", "oracle"):
         if not args.data:
             raise ConfigError(f"--weights {args.weights} is chosen by a data set's boxes; give --data ROOT.")
         index = load_index(args)
         return chosen_weights(members, index, args.weights, cells=cells, scale=scale, seed=args.seed, progress=bar)
+    if args.data:
+        raise ConfigError(
+            f"--data serves --weights validation or oracle, and --weights is {args.weights}; leave it out."
+        )
+    if args.weights == "equal":
+        return fixed_weights(members)
     try:
         given = [float(word) for word in args.weights.split(",")]
     except ValueError as error:

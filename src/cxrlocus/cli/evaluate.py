@@ -152,6 +152,7 @@ def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> 
     """Every given prediction scored, then the controls once, on the grid of the first."""
     from cxrlocus.prediction.store import read_predictions
     from cxrlocus.protocols.boxlist import read_boxes
+    from cxrlocus.protocols.shared import film_positions
     from cxrlocus.study.score import score_boxes, score_controls, score_predictions
 
     measure = measure_asked_for(args)
@@ -166,6 +167,7 @@ def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> 
                 predictions = read_predictions(path)
                 split = args.split or str(predictions.meta.get("split") or "test")
                 index = evaluated_films(whole, split, predictions.images if args.subset else None)
+                film_positions(predictions, index)
                 tell_missing(predictions.images, index)
                 scored.append(score_predictions(predictions, index, measure, partial(bar, total=len(predictions))))
             measured.append(index)

@@ -64,15 +64,15 @@ TITLES = {
 
 
 def told(result: Mapping[str, Any]) -> list[str]:
-    """Verdicts and rows as lines; the last names what fails."""
+    """Verdicts and rows as lines; the last names what fails, and what could not be judged."""
     name = " ".join(filter(None, (result["method"], result["variant"])))
     lines = []
     for verdict in result["verdicts"]:
         lines += ["", f"{TITLES[verdict['check']]}: {verdict['verdict'].upper()}", f"  {verdict['reason']}"]
         lines += [_line(row) for row in _shown([r for r in result["rows"] if r["check"] == verdict["check"]])]
-    failed = [v["check"] for v in result["verdicts"] if v["verdict"] == "fail"]
-    lines.append(f"\n{name} ({result['run']}) fails: {', '.join(failed)}" if failed else f"\n{name} fails none")
-    return lines
+    by = {word: [v["check"] for v in result["verdicts"] if v["verdict"] == word] for word in ("fail", "undecided")}
+    undecided = f"; undecided: {', '.join(by['undecided'])}" if by["undecided"] else ""
+    return [*lines, f"\n{name} ({result['run']}) fails: {', '.join(by['fail']) or 'none'}{undecided}"]
 
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

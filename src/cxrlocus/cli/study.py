@@ -137,7 +137,7 @@ def _run_paper(args: argparse.Namespace, index: Index) -> None:
     for table in tables(results + beside, study.controls):
         print(table)
     say(f"rows: {rows.with_suffix('.json')}; tables: {written.with_suffix('.md')}")
-    tell_unfinished(study.missing, len(STUDIES[paper]) * len(setup.seeds))
+    tell_unfinished(study.missing, len(STUDIES[paper]) * len(setup.seeds), setup)
 
 
 def write_maps(out: Path, rows: Sequence[Row], index: Index, setup: Setup) -> None:
@@ -170,11 +170,12 @@ def setup_of(args: argparse.Namespace) -> Setup:
     )  # fmt: skip
 
 
-def tell_unfinished(missing: Sequence[str], cells: int) -> None:
+def tell_unfinished(missing: Sequence[str], cells: int, setup: Setup) -> None:
     """Say what a budget, or a choice of rows, left undone."""
     if missing:
         named = ", ".join(missing[:6]) + (" ..." if len(missing) > 6 else "")
-        say(f"missing: {len(missing)} of {cells} cells ({named}); the same command goes on")
+        same = "the same command without --rows goes on" if setup.rows else "the same command goes on"
+        say(f"missing: {len(missing)} of {cells} cells ({named}); {same}")
 
 
 def check_criterion(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cxrlocus.cli.common import list_dropped, load_index, progress_bars, say
@@ -59,15 +60,29 @@ def run_all(args: argparse.Namespace) -> int:
     with progress_bars() as bars:
         found = compare(index, setup, bars, COMPARED)
     list_dropped(unreadable(COMPARED, setup), UNREAD)
-    write_results(setup.out / "results.json", [*found.results, *(d.as_result() for d in found.differences)])
+    # A page of another criterion stands beside the first.
+    mark = setup.measure.told.removeprefix(setup.measure.policy)
+    written = {"tables": setup.out / f"tables{mark}.md", "rows": setup.out / f"results{mark}.json"}
+    write_results(written["rows"], [*found.results, *(d.as_result() for d in found.differences)])
     if picture := dots_figure({str(policy): rows for policy, rows in found.blocks.items()}, found.controls):
-        (setup.out / FIGURE).write_bytes(picture)
-    text = page(found, index, setup)
-    write_text_whole(setup.out / "tables.md", text)
+        written["figure"] = setup.out / FIGURE
+        written["figure"].write_bytes(picture)
+    write_text_whole(written["tables"], page(found, index, setup))
     print("\n".join(summaries(found)))
-    say(f"tables: {setup.out / 'tables.md'}; rows: {setup.out / 'results.json'}; figure: {setup.out / FIGURE}")
-    tell_unfinished([cell for cell, _ in found.missing], len(with_consensus(COMPARED)) * len(setup.seeds))
+    say("; ".join(f"{what}: {path}" for what, path in written.items()))
+    tell_waiting(found.missing, setup)
+    tell_unfinished([cell for cell, _ in found.missing], len(with_consensus(COMPARED)) * len(setup.seeds), setup)
     return 0
+
+
+def tell_waiting(missing: Sequence[tuple[str, str]], setup: Setup) -> None:
+    """Say why a cell that --rows names was not begun: it waits for others, which the same command never begins."""
+    from cxrlocus.study.compare import WAITS
+
+    asked = {f"{row}-seed{seed}" for row in setup.rows for seed in setup.seeds}
+    for cell, reason in missing:
+        if cell in asked and reason.startswith(WAITS):
+            say(f"{cell} {reason}: name these in --rows, too")
 
 
 def page(found: Comparison, index: Index, setup: Setup) -> str:
@@ -95,7 +110,8 @@ def head(found: Comparison, index: Index, setup: Setup) -> str:
         f"- measured: {measured_films(index, setup)}; every row on the same films, of {setup.options['size']} px",
         f"- learned from: {films or 'nothing yet'}",
         trained_line(setup),
-        "- every row is trained and predicted once a seed; the policies cut the same maps",
+        "- every row is trained and predicted once a seed; the policies cut the same maps, and levels of masks "
+        f"(IoP, FNR, their DICE) are chosen under validation and oracle by {setup.measure.criterion}",
         f"- intervals: 95 %; of methods {spread_of(setup)}{one}; of controls (in italics) over patients",
         "- bold: the best of the methods that have not seen the measured boxes; controls look at no film"
         f"{'; their maps have the cells of ' + found.cells if found.cells else ''}",

@@ -25,6 +25,10 @@ Judge = Callable[[Localizer, Index, str, Path], float]
 """``judge(localizer, films, criterion, scratch)``: how well maps agree with the boxes of films; more is better."""
 
 
+WORDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+"""What the value of an option must be, for a person."""
+
+
 @dataclass(frozen=True)
 class Recipe(Generic[ConfigT]):
     """Everything a method needs to train.
@@ -173,7 +177,7 @@ def check_options(config: type[FitConfig], values: Mapping[str, Any]) -> None:
             # JSON writes a float that is whole as it likes, and Python counts True as 1.
             right = (int, float) if kind is float else kind
             if not isinstance(value, right) or (isinstance(value, bool) and kind is not bool):
-                raise ConfigError(f"{name} must be a {kind.__name__}; got {value!r}.")
+                raise ConfigError(f"{name} must be {WORDS[kind]}; got {value!r}.")
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:
@@ -190,4 +194,4 @@ def _parse(name: str, text: str, kind: Any) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise ConfigError(f"{name} must be a {kind.__name__}; got {text!r}.") from error
+        raise ConfigError(f"{name} must be {WORDS[kind]}; got {text!r}.") from error

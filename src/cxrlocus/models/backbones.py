@@ -74,10 +74,7 @@ class Backbone(nn.Module):
         Raises:
             ConfigError: the file is missing, is not safetensors, or lacks or misshapes a weight of this backbone.
         """
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"{path}: cannot be read as safetensors weights ({error}).") from error
+        state = read_weights(path)
         own = self.net.state_dict()
         first = next(k for k, v in own.items() if v.ndim == 4)
         if first in state and state[first].shape[1] != own[first].shape[1]:
@@ -116,6 +113,18 @@ class Backbone(nn.Module):
                 f"backbone {self.name!r} must give (1, {self.channels}, 4, 4) for a film of {side} px at stride "
                 f"{stride}; it gave {shape}. Choose a convolutional backbone, or stride 32."
             )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name.
+
+    Raises:
+        ConfigError: the file is missing or is not safetensors.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: cannot be read as safetensors weights ({error}).") from error
 
 
 def _create(name: str, stride: int, **options: Any) -> Any:

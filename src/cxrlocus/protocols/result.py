@@ -111,7 +111,10 @@ def read_results(path: Path) -> list[Result]:
             raise TypeError(f"it is a {type(rows).__name__}")
         return [_from_row(row) for row in rows]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise PredictionsError(f"{path}: not a list of results ({error}). Write it with `evaluate --json`.") from error
+        raise PredictionsError(
+            f"{path}: not a list of results ({error}). Write it with `evaluate --json`; in a study's folder delete it, "
+            "and the study measures again."
+        ) from error
 
 
 def _as_row(result: Result) -> dict[str, Any]:

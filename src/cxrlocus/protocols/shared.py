@@ -110,7 +110,7 @@ def film_positions(detections: Looked, index: Index) -> NDArray[np.int64]:
     if strange:
         raise PredictionsError(
             f"every film of the predictions must be in the evaluated index; {strange[0]!r} is not "
-            f"({len(strange)} of {len(detections.images)}). Evaluate on the split that was predicted."
+            f"({len(strange)} of {len(detections.images)}). Evaluate on the data set and split that were predicted."
         )
     return np.array([index.position[name] for name in detections.images], dtype=np.int64)
 

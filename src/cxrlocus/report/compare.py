@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from cxrlocus.protocols.result import LOWER_IS_BETTER, Result, label_of
 from cxrlocus.report.figures import METHOD_COLOURS, figure_of, svg_of
-from cxrlocus.report.tables import digits_of, interval, number
+from cxrlocus.report.tables import OF_FEWER, OF_FEWER_TOLD, SUMMARIES, digits_of, interval, number
 
 NAN = math.nan
 
@@ -40,7 +40,11 @@ class Column:
 
     def holds(self, r: Result) -> bool:
         """Whether a Result is this column's."""
-        same = (r.protocol, r.quantity, r.detail, r.finding) == (self.protocol, self.quantity, self.detail, "mean")
+        return r.finding == "mean" and self.is_of(r)
+
+    def is_of(self, r: Result) -> bool:
+        """Whether a Result is this column's quantity, of whatever finding."""
+        same = (r.protocol, r.quantity, r.detail) == (self.protocol, self.quantity, self.detail)
         both_none = math.isnan(r.threshold) and math.isnan(self.threshold)
         return same and (both_none or math.isclose(r.threshold, self.threshold))
 
@@ -99,16 +103,22 @@ def summary_table(
         "| " + " | ".join(["method", *headings, *(c.heading for c in columns)]) + " |",
         "|" + "|".join([":--"] * (1 + len(headings)) + ["--:"] * len(columns)) + "|",
     ]
-    best = [_best([cells[m][k] for m in methods], c) for k, c in enumerate(columns)]
+    fewer = _of_fewer(results, columns)
+    best = [_best([cells[m][k] for m in methods if (m, k) not in fewer], c) for k, c in enumerate(columns)]
     for key in [*methods, *(key for key in cells if key[0] in controls)]:
         name, is_control = label_of(*key), key[0] in controls
         words = list((beside or {}).get(key, [""] * len(headings)))
         shown = [
-            _shown(cell, column, bold and not is_control and cell is not None and cell.value == best[k])
+            _shown(
+                cell,
+                column,
+                OF_FEWER if (key, k) in fewer else "",
+                bold=bold and not is_control and (key, k) not in fewer and cell is not None and cell.value == best[k],
+            )
             for k, (cell, column) in enumerate(zip(cells[key], columns, strict=True))
         ]
         lines.append("| " + " | ".join([f"*{name}*" if is_control else name, *words, *shown]) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", OF_FEWER_TOLD] if fewer else [])])
 
 
 def dots_figure(blocks: Mapping[str, Sequence[Result]], controls: Collection[str] = (), column: Column = MAIN) -> bytes:
@@ -174,15 +184,28 @@ def _cells(results: Sequence[Result], columns: Sequence[Column]) -> dict[tuple[s
     return cells
 
 
+def _of_fewer(results: Sequence[Result], columns: Sequence[Column]) -> set[tuple[tuple[str, str], int]]:
+    """The (method, column) whose mean is of fewer findings than another's there."""
+    out = set()
+    for k, column in enumerate(columns):
+        of: dict[tuple[str, str], set[str]] = {}
+        for r in results:
+            if column.is_of(r) and r.finding not in SUMMARIES and not math.isnan(r.value):
+                of.setdefault((r.method, r.variant), set()).add(r.finding)
+        most = max(map(len, of.values()), default=0)
+        out |= {(key, k) for key, names in of.items() if len(names) < most}
+    return out
+
+
 def _best(cells: Sequence[Result | None], column: Column) -> float:
     values = [c.value for c in cells if c is not None and not math.isnan(c.value)]
     choose = min if column.quantity in LOWER_IS_BETTER else max
     return choose(values) if len(set(values)) > 1 else NAN
 
 
-def _shown(cell: Result | None, column: Column, bold: bool) -> str:
+def _shown(cell: Result | None, column: Column, mark: str, *, bold: bool) -> str:
     if cell is None:
         return ""
     digits = digits_of(column.quantity)
-    text = number(cell.value, digits)
+    text = number(cell.value, digits) + mark
     return f"{f'**{text}**' if bold else text} {interval(cell, digits) if column.intervals else ''}".rstrip()

@@ -15,6 +15,11 @@ SUMMARIES = ("mean", "pooled")
 
 UNDEFINED = "–"  # noqa: RUF001 (the en dash is meant)
 
+OF_FEWER = "†"
+"""Behind a mean of fewer findings than others in its column have: in the rest it is undefined."""
+
+OF_FEWER_TOLD = f"{OF_FEWER} a mean of fewer findings than others in its column: in the rest it is undefined."
+
 Intervals = Literal["none", "summary", "all"]
 """Which cells show their interval: none, those of mean and pooled, or all."""
 
@@ -83,13 +88,25 @@ class Pivot:
     def is_best(self, row: Row, k: int) -> bool:
         """Whether the row's cell in column k is to be set bold: the best of its protocol and detail."""
         cell, like = row.cells[k], [r for r in self.rows if (r.protocol, r.detail) == (row.protocol, row.detail)]
-        return cell is not None and row.competes and cell.value == self._best(like)[k]
+        apart = not row.competes or self.is_of_fewer(row, k)
+        return cell is not None and not apart and cell.value == self._best(like)[k]
+
+    def is_of_fewer(self, row: Row, k: int) -> bool:
+        """Whether the row's cell in column k is a mean of fewer findings than another of our rows has there."""
+        most = max((self._defined(r) for r in self.rows if r.source != "paper"), default=0)
+        return self.columns[k] == "mean" and row.source != "paper" and 0 < self._defined(row) < most
+
+    def _defined(self, row: Row) -> int:
+        cells = [cell for name, cell in zip(self.columns, row.cells, strict=True) if name not in SUMMARIES]
+        return sum(cell is not None and not math.isnan(cell.value) for cell in cells)
 
     def _best(self, rows: Sequence[Row]) -> tuple[float, ...]:
         if self.quantity in NEITHER_IS_BETTER:
             return (math.nan,) * len(self.columns)
         choose = min if self.quantity in LOWER_IS_BETTER else max
-        columns = [[r.cells[k] for r in rows if r.competes] for k in range(len(self.columns))]
+        columns = [
+            [r.cells[k] for r in rows if r.competes and not self.is_of_fewer(r, k)] for k in range(len(self.columns))
+        ]
         values = [[c.value for c in cells if c is not None and not math.isnan(c.value)] for cells in columns]
         return tuple(choose(v) if len(set(v)) > 1 else math.nan for v in values)
 
@@ -216,7 +233,7 @@ def text_table(
         at += len(group)
         lines.insert(at, rule)
         at += 1
-    return "\n".join(lines + _bare_told(bare))
+    return "\n".join(lines + _told_below(table, bare))
 
 
 def markdown_table(
@@ -244,7 +261,8 @@ def markdown_table(
     lines = [_markdown_row(heading), "|" + "|".join([":--"] * (len(heading) - len(names)) + ["--:"] * len(names)) + "|"]
     for group in grouped(table):
         lines += [_markdown_row(row) for row in _grid(table, group, intervals, markdown=True)]
-    return "\n".join([*lines, *([""] if bare else []), *_bare_told(bare)])
+    below = _told_below(table, bare)
+    return "\n".join([*lines, *([""] if below else []), *below])
 
 
 def measured(table: Pivot) -> tuple[Pivot, tuple[str, ...]]:
@@ -264,8 +282,10 @@ def measured(table: Pivot) -> tuple[Pivot, tuple[str, ...]]:
     return replace(table, columns=columns, counts=counts, rows=rows), bare
 
 
-def _bare_told(names: Sequence[str]) -> list[str]:
-    return [f"Not measured (n = 0): {', '.join(names)}."] if names else []
+def _told_below(table: Pivot, bare: Sequence[str]) -> list[str]:
+    fewer = any(table.is_of_fewer(row, k) for row in table.rows for k, cell in enumerate(row.cells) if cell is not None)
+    missing = [f"Not measured (n = 0): {', '.join(bare)}."] if bare else []
+    return missing + ([OF_FEWER_TOLD] if fewer else [])
 
 
 def grouped(table: Pivot) -> list[tuple[Row, ...]]:
@@ -327,7 +347,7 @@ def _grid(table: Pivot, rows: Sequence[Row], intervals: Intervals, markdown: boo
     names = dict(zip(table.rows, _names(table)[1:], strict=True))
     grid = []
     for row in rows:
-        cells = [_cell(table, k, cell, intervals) for k, cell in enumerate(row.cells)]
+        cells = [_cell(table, k, row, intervals) for k in range(len(row.cells))]
         if markdown:
             cells = [re.sub(r"^(\S+)", r"**\1**", c) if table.is_best(row, k) else c for k, c in enumerate(cells)]
         label, *rest = names[row]
@@ -335,11 +355,12 @@ def _grid(table: Pivot, rows: Sequence[Row], intervals: Intervals, markdown: boo
     return grid
 
 
-def _cell(table: Pivot, k: int, cell: Result | None, intervals: Intervals) -> str:
+def _cell(table: Pivot, k: int, row: Row, intervals: Intervals) -> str:
+    cell = row.cells[k]
     if cell is None:
         return ""
     digits = digits_of(table.quantity)
-    text = number(cell.value, digits)
+    text = number(cell.value, digits) + (OF_FEWER if table.is_of_fewer(row, k) else "")
     shown = intervals == "all" or (intervals == "summary" and table.columns[k] in SUMMARIES)
     return f"{text} {interval(cell, digits)}".rstrip() if shown else text
 

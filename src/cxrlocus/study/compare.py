@@ -45,8 +45,14 @@ ALL_PROTOCOLS = (*PROTOCOLS, *PIXEL_PROTOCOLS)
 SIZES: Mapping[str, int] = {"paper": 512, "cpu": 256, "demo": 128}
 """Side of the films in pixels by preset, where no option says it: the rows' own presets differ."""
 
+HELD_OUT = "0.1"
+"""Share of the training patients that choose checkpoints, where no option says it: the rows' own presets differ."""
+
 UNDER: tuple[Policy, ...] = ("fixed", "validation", "oracle")
 """The policies, in the order of the tables."""
+
+WAITS = "waits for"
+"""How the reason begins why a consensus is not begun."""
 
 PAIRED_UNDER: Policy = "validation"
 """The policy under which methods are compared pair by pair."""
@@ -107,14 +113,14 @@ class Comparison:
 
 
 def compared_setup(setup: Setup, rows: Sequence[Row] = COMPARED) -> Setup:
-    """The setup with one input size for all rows, and a backbone that is given going to the rows that have one.
+    """The setup with one input size and one split for all rows, and a given backbone going to the rows that have one.
 
     Raises:
         ConfigError: a row cannot be configured so, or would have another size or another backbone; it names the row.
     """
     if setup.preset not in SIZES:
         raise ConfigError(f"--preset must be one of {', '.join(SIZES)}; got {setup.preset!r}.")
-    options = {"size": str(SIZES[setup.preset]), **setup.options}
+    options = {"size": str(SIZES[setup.preset]), "val_fraction": HELD_OUT, **setup.options}
     if "backbone" in options:
         given = options.pop("backbone")
         plain = replace(setup, options={})
@@ -124,7 +130,7 @@ def compared_setup(setup: Setup, rows: Sequence[Row] = COMPARED) -> Setup:
 
 
 def check_alike(rows: Sequence[Row], setup: Setup) -> None:
-    """See that every row can be configured, with films of one size and backbones of one name.
+    """See that every row can be configured, with the same films of one size and backbones of one name.
 
     Raises:
         ConfigError: one cannot; it is named.
@@ -137,6 +143,11 @@ def check_alike(rows: Sequence[Row], setup: Setup) -> None:
         if str(size) != wanted:
             raise ConfigError(
                 f"{row.name}: its films have {size} pixels, the study's {wanted}. Use --set size=N alone."
+            )
+        if config.val_fraction != float(setup.options["val_fraction"]):
+            raise ConfigError(
+                f"{row.name}: val_fraction is {config.val_fraction}, the study's {setup.options['val_fraction']}: rows "
+                "learn from the same films. Use --set val_fraction=X alone."
             )
         if config.backbone != PAPER:
             backbones.setdefault(config.backbone, row.name)
@@ -222,8 +233,11 @@ def _lacking(row: Row, here: str, waits: Sequence[str], setup: Setup) -> str:
     if all(result_file(one, here).is_file() for one in measures_of(setup).values()):
         return ""
     if waits:
-        return f"waits for {', '.join(waits)}"
-    return setup.lacking(row)
+        return f"{WAITS} {', '.join(waits)}"
+    reason = setup.lacking(row)
+    # Else a reader who measures by another criterion would take trainings for lost.
+    there = (predictions_folder(setup, here) / "meta.json").is_file()
+    return f"predicted, not measured: {reason}" if reason and there else reason
 
 
 def _measure_cell(row: Row, here: str, make: Callable[[], Path], films: Index, setup: Setup, bars: Bars) -> None:

@@ -15,7 +15,7 @@ from cxrlocus.methods.options import PAPER
 from cxrlocus.study.rows import SHARED, Row, check_names, configured, options_of
 from cxrlocus.study.score import Measure
 from cxrlocus.training.checkpoint import read_json, write_json
-from cxrlocus.training.run import file_hash
+from cxrlocus.training.run import difference, file_hash
 
 OF_BACKBONE = ("backbone", "stem", "mean", "std", "pretrained")
 """The options of a backbone that is shared."""
@@ -179,9 +179,5 @@ def check_same_study(index: Index, setup: Setup) -> None:
         setup.out.mkdir(parents=True, exist_ok=True)
         write_json(path, now)
         return
-    before = read_json(path)
-    other = [key for key in now if before.get(key) != now[key]]
-    if other:
-        raise RunError(
-            f"{setup.out}: holds a study with another {other[0]}. Choose another --out, or delete the folder."
-        )
+    if detail := difference(read_json(path), now):
+        raise RunError(f"{setup.out}: holds another study ({detail}). Choose another --out, or delete the folder.")

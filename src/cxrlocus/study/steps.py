@@ -23,6 +23,7 @@ from cxrlocus.methods.baselines.gradcam import GradCamLocalizer
 from cxrlocus.methods.options import MADE_FOR_WEIGHTS, PAPER, ScratchWarning
 from cxrlocus.metrics.bootstrap import nanmean
 from cxrlocus.metrics.pixels import dice_from
+from cxrlocus.models.backbones import read_weights
 from cxrlocus.prediction.predict import predict
 from cxrlocus.prediction.store import check_place, read_predictions
 from cxrlocus.protocols.masks import Criterion, FilmMeasures, Masking, measure_masks
@@ -88,6 +89,10 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars, sib
             ScratchWarning,
             stacklevel=2,
         )
+    init = file_hash(job.init) if job.init else ""
+    if job.init:
+        # A slip here would else be told after films were decoded, and leave a folder.
+        read_weights(job.init)
     films = learned_films(config, index)
     info = RunInfo(
         method=method.name,
@@ -99,7 +104,7 @@ def train_run(job: Job, index: Index, out: Path, *, cache: Path, bars: Bars, sib
         index_hash=films.hash,
         hashes=dict(films.hashes),
         seed=job.seed,
-        init=file_hash(job.init) if job.init else "",
+        init=init,
         machine=describe_machine(),
     )
     # Before processes are started: each would otherwise fail by itself, and the others wait for it.

@@ -85,6 +85,25 @@ class RunInfo:
         return "; ".join([*told, *([DREW] if drew else [])])
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first entry in which settings that are asked for differ from those that were stored, in words; "" for none.
+
+    Of entries that are dicts, a whole Config say, the first that differs inside; others would not be read.
+
+    Example:
+        >>> difference({"seed": 0, "config": {"lr": 0.1, "epochs": 1}}, {"seed": 0, "config": {"lr": 0.1, "epochs": 2}})
+        'config epochs is 1 there and 2 here'
+    """
+    for name in now:
+        there, here = before.get(name), now[name]
+        if there != here:
+            if isinstance(there, dict) and isinstance(here, dict):
+                option = next(k for k in {**there, **here} if there.get(k) != here.get(k))
+                name, there, here = f"{name} {option}", there.get(option), here.get(option)
+            return f"{name} is {there!r:.90} there and {here!r:.90} here"
+    return ""
+
+
 def check_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = None) -> None:
     """See that a folder holds the same run, or none.
 
@@ -100,14 +119,7 @@ def check_run(folder: Path, info: RunInfo, defaults: Mapping[str, Any] | None = 
     if path.is_file():
         before, now = asdict(read_run(folder)), _as_json(asdict(info))
         before["config"] = {**_as_json(dict(defaults or {})), **before["config"]}
-        other = [k for k in now if k not in ("machine", "version") and now[k] != before[k]]
-        if other:
-            name, there, here = other[0], before[other[0]], now[other[0]]
-            if isinstance(there, dict) and isinstance(here, dict):
-                # A whole Config would not be read; the first option that differs is.
-                option = next(k for k in {**there, **here} if there.get(k) != here.get(k))
-                name, there, here = f"{name} {option}", there.get(option), here.get(option)
-            detail = f"{name} is {there!r:.90} there and {here!r:.90} here"
+        if detail := difference(before, {k: v for k, v in now.items() if k not in ("machine", "version")}):
             raise RunError(f"{folder}: holds another run ({detail}). Choose another --out, or delete the folder.")
 
 

@@ -66,8 +66,10 @@ class SanityOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.films < 1 or self.seed < 0:
-            raise ConfigError(f"films must be at least 1 and seed at least 0; got {self.films} and {self.seed}.")
+        if self.films < 1:
+            raise ConfigError(f"films must be at least 1; got {self.films}.")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be at least 0; got {self.seed}.")
         if not 0 <= self.plainness <= 1:
             raise ConfigError(f"contrast must be in [0, 1], faint to obvious; got {self.plainness}.")
 
