@@ -4,8 +4,8 @@
 
 The halves are those of policy `validation`: each is boxed by what the other chose or knows (`heights`: one box around
 the peak; `places`: other patients' boxes; `either`: the better there; see docs/protocols/places.md), so nothing
-of a half serves its own boxes. The first half is fold 0 of ``--seed``. A line is a predictions folder or a control, and
-the mean is over findings.
+of a half serves its own boxes; `levels` are the two of policy `fixed`, which nobody's boxes chose. The first half is
+fold 0 of ``--seed``. A line is a predictions folder or a control, and the mean is over findings.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ def main() -> None:
     args = parser.parse_args()
     index = open_index(args.data, args.dataset).split(args.split)
     found: list[tuple[str, Detections]] = []
-    for boxes in ("heights", "places", "either"):
-        measure = Measure(policy="validation", seed=args.seed, resamples=1, boxes=boxes)
+    measures = {
+        "levels": Measure(policy="fixed", seed=args.seed, resamples=1),
+        "heights": Measure(policy="validation", seed=args.seed, resamples=1),
+        "places": Measure(policy="validation", seed=args.seed, resamples=1, boxes="places"),
+        "either": Measure(policy="validation", seed=args.seed, resamples=1, boxes="either"),
+    }
+    for boxes, measure in measures.items():
         for folder in args.predictions:
             scored = score_predictions(read_predictions(folder), index, measure)
             found += [(f"{folder.name}, {boxes}", scored.detections)] if scored.detections else []

@@ -26,7 +26,7 @@ from cxrlocus.methods import METHODS, load_run
 from cxrlocus.methods.classification import Part
 from cxrlocus.methods.drawn.config import DrawnConfig
 from cxrlocus.methods.drawn.films import HELD_OUT, Beside, Draughtsman, DrawnBatch, drawable, held_out
-from cxrlocus.methods.drawn.model import DrawnNet, build, levelled
+from cxrlocus.methods.drawn.model import DrawnNet, build, joined, levelled
 from cxrlocus.methods.drawn.objective import DrawnObjective, noisy
 from cxrlocus.methods.drawn.recipe import _validator, normal_films
 from cxrlocus.metrics.ranking import auroc
@@ -269,3 +269,47 @@ def test_a_run_says_that_it_knows_masks(planted: Index, variant: str, knows: boo
     assert contract.info_of("drawn", planted, vars(config), variant).knows == (
         "masks of drawn lesions" if knows else ""
     )
+
+
+def test_networks_that_are_joined_say_the_mean_of_what_their_cells_say() -> None:
+    torch.manual_seed(1)
+    nets, films = [build(TINY, 3).eval() for _ in range(3)], torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        for k, net in enumerate(nets):
+            net.bias += 0.1 * k
+            net.odds += torch.tensor([0.0, 1.0, 2.0]) * k
+        said, one = joined(nets, TINY.lse_r).eval()(films), [net(films) for net in nets]
+        cells = torch.stack([o.maps + n.bias[:, None, None] for o, n in zip(one, nets, strict=True)]).mean(dim=0)
+        r, odds = TINY.lse_r, torch.stack([net.odds for net in nets]).mean(dim=0)
+    torch.testing.assert_close(said.maps, torch.stack([o.maps for o in one]).mean(dim=0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(said.logits, (torch.exp(r * cells).mean(dim=(2, 3)).log() / r) + odds)
+    alone = joined(nets[:1], TINY.lse_r).eval()
+    torch.testing.assert_close(alone(films).logits, one[0].logits)
+
+
+def test_networks_are_trained_from_seeds_of_their_own_on_the_same_films(
+    planted: Index, cache: Path, fabric: Fabric, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    both = contract.train_tiny(
+        "drawn", planted, tmp_path / "both", cache, fabric, networks="2", on_step=lambda *words: told.append(words[2])
+    )
+    seeds = [json.loads((both / s / "manifest.json").read_text(encoding="utf-8"))["seed"] for s in ("base", "base2")]
+    assert seeds == [0, 1]
+    assert {words.split()[0] for words in told} == {"base", "base2"}
+    # The first is the network of a run that has one alone, and a second call trains nothing.
+    one = contract.train_tiny("drawn", planted, tmp_path / "one", cache, fabric)
+    weights = [(folder / "base" / "weights.safetensors").read_bytes() for folder in (both, one)]
+    assert weights[0] == weights[1]
+    told.clear()
+    contract.train_tiny(
+        "drawn", planted, tmp_path / "both", cache, fabric, networks="2", on_step=lambda *words: told.append(words[2])
+    )
+    assert told == []
+    films = open_films(planted.split("test"), size=64, folder=cache).pixels(np.arange(4))
+    images, frames = torch.from_numpy(films)[:, None] / 255, contract.frames(4)
+    said = [load_run(folder)[0].explain(images, frames).maps for folder in (both, one)]
+    assert said[0].shape == said[1].shape
+    assert not torch.allclose(said[0], said[1], atol=1e-3)
+    with pytest.raises(ConfigError, match="networks must be at least 1"):
+        DrawnConfig(networks=0)

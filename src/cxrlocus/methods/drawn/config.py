@@ -28,6 +28,8 @@ class DrawnConfig(ClassifierConfig):
         width: channels that each of the last two stages is brought to.
         head: channels that the linear head reads.
         augment: shift, turn, zoom and change the exposure of training films.
+        networks: trained one after the other on the same films, each from a seed of its own; cells say the mean of
+            what theirs say.
     """
 
     drawn: int = 10
@@ -42,6 +44,7 @@ class DrawnConfig(ClassifierConfig):
     width: int = 128
     head: int = 96
     augment: bool = True
+    networks: int = 1
     select: str = "cell_loss"
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ class DrawnConfig(ClassifierConfig):
             "noise": (0 <= self.noise <= 1, "in [0, 1]"),
             "width": (self.width >= 1, "at least 1"),
             "head": (self.head >= 1, "at least 1"),
+            "networks": (self.networks >= 1, "at least 1"),
             "select": (
                 self.select != "cell_loss" or self.drawn + self.planted > 0,
                 "a figure of labels, as auroc, where nothing is drawn (drawn and planted are 0)",
@@ -65,7 +69,7 @@ class DrawnConfig(ClassifierConfig):
         check_rules(self, rules)
 
 
-_SMALL = {
+_ONE = {
     "backbone": "mobilenetv2_100",
     "mean": 0.5,
     "std": 0.5,
@@ -82,8 +86,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # A large backbone for a GPU, ImageNet weights by name; not measured.
     "paper": {"pretrained": True, "lr": 1e-4, "head_lr": 10.0, "weight_decay": 0.05, "batch_size": 16},
     # About a thousand labelled films, ImageNet weights with --init: what docs/results/small-data.md measures.
-    "small-data": _SMALL,
-    "cpu": _SMALL,
+    "small-data": {**_ONE, "networks": 3},
+    "cpu": _ONE,
     # A tiny network from scratch.
     "demo": {
         "backbone": "test_resnet",

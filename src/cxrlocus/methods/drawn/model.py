@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -73,7 +73,7 @@ def levelled(images: Tensor) -> Tensor:
     return (images - mean) / (deviation + _FLAT) * LEVEL[1] + LEVEL[0]
 
 
-class DrawnNet(MapNet):
+class CellNet(MapNet):
     """Cells say where, their log-sum-exp says what: ``z = LSE_r(w . F_ij + b) + a``.
 
     The bias b belongs to the cells, few of which a lesion covers; a (C,) moves the film's odds without moving theirs.
@@ -83,6 +83,19 @@ class DrawnNet(MapNet):
         channels: of the features.
         findings: number C.
         lse_r: r.
+    """
+
+    def __init__(self, features: nn.Module, channels: int, findings: int, lse_r: float) -> None:
+        super().__init__(features, channels, findings, PoolOptions(pool="lse", pool_on="logit", lse_r=lse_r))
+        self.odds = nn.Parameter(torch.zeros(findings))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, C) of features (N, D, h, w)."""
+        return super().classify(features) + self.odds
+
+
+class DrawnNet(CellNet):
+    """A CellNet on fine features: what is trained.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -94,13 +107,47 @@ class DrawnNet(MapNet):
 
     backbone: FineFeatures
 
-    def __init__(self, features: FineFeatures, channels: int, findings: int, lse_r: float) -> None:
-        super().__init__(features, channels, findings, PoolOptions(pool="lse", pool_on="logit", lse_r=lse_r))
-        self.odds = nn.Parameter(torch.zeros(findings))
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (N, C) of features (N, D, h, w)."""
-        return super().classify(features) + self.odds
+class SideBySide(nn.Module):
+    """Several networks' features of the same films, channel behind channel."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, D1 + D2 + ..., h, w)."""
+        return torch.cat([part(images) for part in self.parts], dim=1)
+
+
+def joined(nets: Sequence[DrawnNet], lse_r: float) -> CellNet:
+    """Networks of one shape as one, whose cells say the mean of what theirs say: heads are linear, so it is a CellNet.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> config = DrawnConfig(backbone="test_resnet", width=8, head=4)
+        >>> nets = [build(config, findings=3).eval() for _ in range(2)]
+        >>> both, films = joined(nets, config.lse_r).eval(), torch.rand(2, 1, 64, 64)
+        >>> torch.allclose(both(films).maps, (nets[0](films).maps + nets[1](films).maps) / 2, atol=1e-5)
+        True
+    """
+    weights: list[Tensor] = [net.weight for net in nets]
+    out = DrawnNet(SideBySide([net.backbone for net in nets]), sum(w.shape[1] for w in weights), len(weights[0]), lse_r)
+    with torch.no_grad():
+        out.weight.copy_(torch.cat(weights, dim=1) / len(nets))
+        out.bias.copy_(torch.stack([net.bias for net in nets]).mean(dim=0))
+        out.odds.copy_(torch.stack([net.odds for net in nets]).mean(dim=0))
+    return out
+
+
+def stage_of(k: int) -> str:
+    """The stage of the k-th network, from 0.
+
+    Example:
+        >>> stage_of(0), stage_of(1)
+        ('base', 'base2')
+    """
+    return STAGE if k == 0 else f"{STAGE}{k + 1}"
 
 
 def build(config: DrawnConfig, findings: int) -> DrawnNet:
@@ -124,8 +171,10 @@ class DrawnLocalizer(CamLocalizer):
 def load_drawn(folder: Path, info: RunInfo) -> DrawnLocalizer:
     """The localizer of a trained run folder."""
     config = DrawnConfig(**{**info.config, "pretrained": False})
-    net = build(config, len(info.findings))
-    load_weights(folder / STAGE / "weights.safetensors", net)
+    nets = [build(config, len(info.findings)) for _ in range(config.networks)]
+    for k, one in enumerate(nets):
+        load_weights(folder / stage_of(k) / "weights.safetensors", one)
+    net = nets[0] if len(nets) == 1 else joined(nets, config.lse_r)
     placed(net, channels_last=config.channels_last)
     bf16 = resolve_precision(config.precision) == "bf16"
     return DrawnLocalizer(net, Findings(tuple(info.findings)), size=config.size, fit=config.fit, bf16=bf16)

@@ -1,9 +1,9 @@
-"""How the network is trained: one stage, real and drawn films side by side in every step."""
+"""How the networks are trained: a stage each, real and drawn films side by side in every step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from cxrlocus.data.phantom.planting import PLANTED
 from cxrlocus.errors import ConfigError
 from cxrlocus.methods.base import Recipe
-from cxrlocus.methods.cam.model import STAGE
-from cxrlocus.methods.classification import Part, log_odds, training_parts, validator
+from cxrlocus.methods.classification import Part, log_odds, telling, training_parts, validator
 from cxrlocus.methods.drawn.config import DrawnConfig
 from cxrlocus.methods.drawn.films import AUGMENTATION, Beside, Draughtsman, drawable, held_out
-from cxrlocus.methods.drawn.model import DrawnNet, build
+from cxrlocus.methods.drawn.model import DrawnNet, build, stage_of
 from cxrlocus.methods.drawn.objective import DrawnObjective, cell_figures
 from cxrlocus.training.fit import fit
 from cxrlocus.training.run import stage_done
@@ -29,26 +28,38 @@ _EMPTY = -3.0
 
 
 def train_drawn(recipe: Recipe[DrawnConfig]) -> None:
-    """Train into ``<run>/base``; nothing is done when that stage is there.
+    """Train into ``<run>/base``, ``base2`` and so on; nothing is done for a stage that is there.
 
     Raises:
         ConfigError: the phantom draws none of the findings, none can be planted, there is no normal film to plant in,
             or no held-out film to choose the epoch by.
     """
-    config, folder = recipe.config, recipe.folder / STAGE
-    if stage_done(folder, asdict(config), recipe.seed):
+    count, config = recipe.config.networks, replace(recipe.config, networks=1)
+    # No two runs of different seeds have a network in common.
+    seeds = {stage_of(k): recipe.seed * count + k for k in range(count)}
+    left = {s: seed for s, seed in seeds.items() if not stage_done(recipe.folder / s, asdict(config), seed)}
+    if not left:
         return
-    names = recipe.index.findings.names
-    drawn = drawable(names)
+    drawable(recipe.index.findings.names)
     train, val = training_parts(recipe)
+    if config.augment:
+        train.loader.augmentation = AUGMENTATION
+    for stage, seed in left.items():
+        one = replace(recipe, config=config, seed=seed)
+        _train_network(one if count == 1 else replace(one, on_step=telling(recipe.on_step, stage)), stage, train, val)
+
+
+def _train_network(recipe: Recipe[DrawnConfig], stage: str, train: Part, val: Part) -> None:
+    config, names = recipe.config, recipe.index.findings.names
+    drawn = drawable(names)
     draughtsman = Draughtsman(drawn, config, recipe.seed)
     if config.planted and not draughtsman.can_plant:
         raise ConfigError(
             f"{recipe.index.root}: of {', '.join(PLANTED)} at least one must be a finding here, for lesions of these "
             f"alone are planted; it has {', '.join(names)}. Set planted=0."
         )
-    if config.augment:
-        train.loader.augmentation = AUGMENTATION
+    for part in (train, val):
+        part.loader.seed = recipe.seed
     train.loader.beside = Beside(train.loader, draughtsman, normal_films(train, config))
     torch.manual_seed(recipe.seed)
     net = build(config, len(names))
@@ -63,7 +74,7 @@ def train_drawn(recipe: Recipe[DrawnConfig]) -> None:
         train.loader,
         _validator(recipe, objective, draughtsman, val),
         config,
-        folder,
+        recipe.folder / stage,
         seed=recipe.seed,
         head=[net.weight, net.bias, net.odds, *net.backbone.new_parameters()],
         on_step=recipe.on_step,
