@@ -65,6 +65,8 @@ def test_a_mean_of_fewer_findings_is_marked_and_never_the_best() -> None:
     lines = summary_table(rows, columns=(MAIN,)).splitlines()
     assert [cells(line)[1].split()[0] for line in lines[2:5]] == ["**0.30**", "0.50†", "0.20"]
     assert lines[-1].startswith("† a mean of fewer findings")
+    # Of rows that stand twice the first counts here, too: what another policy has does not make a mean whole.
+    assert "0.50†" in summary_table([*rows, of("b", "Nodule", 0.7)], columns=(MAIN,))
 
 
 def test_what_is_missing_is_empty_and_what_is_undefined_has_a_dash() -> None:

@@ -167,6 +167,7 @@ def score_all(paths: Sequence[Path], args: argparse.Namespace, whole: Index) -> 
                 predictions = read_predictions(path)
                 split = args.split or str(predictions.meta.get("split") or "test")
                 index = evaluated_films(whole, split, predictions.images if args.subset else None)
+                # Of another data set every film would be told as missing, before the refusal.
                 film_positions(predictions, index)
                 tell_missing(predictions.images, index)
                 scored.append(score_predictions(predictions, index, measure, partial(bar, total=len(predictions))))

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from cxrlocus.protocols.result import LOWER_IS_BETTER, Result, label_of
 from cxrlocus.report.figures import METHOD_COLOURS, figure_of, svg_of
-from cxrlocus.report.tables import OF_FEWER, OF_FEWER_TOLD, SUMMARIES, digits_of, interval, number
+from cxrlocus.report.tables import OF_FEWER, OF_FEWER_TOLD, SUMMARIES, digits_of, interval, number, of_fewer
 
 NAN = math.nan
 
@@ -118,7 +118,7 @@ def summary_table(
             for k, (cell, column) in enumerate(zip(cells[key], columns, strict=True))
         ]
         lines.append("| " + " | ".join([f"*{name}*" if is_control else name, *words, *shown]) + " |")
-    return "\n".join([*lines, *(["", OF_FEWER_TOLD] if fewer else [])])
+    return "\n".join([*lines, *(["", f"{OF_FEWER} {OF_FEWER_TOLD}"] if fewer else [])])
 
 
 def dots_figure(blocks: Mapping[str, Sequence[Result]], controls: Collection[str] = (), column: Column = MAIN) -> bytes:
@@ -188,12 +188,11 @@ def _of_fewer(results: Sequence[Result], columns: Sequence[Column]) -> set[tuple
     """The (method, column) whose mean is of fewer findings than another's there."""
     out = set()
     for k, column in enumerate(columns):
-        of: dict[tuple[str, str], set[str]] = {}
+        rows: dict[tuple[str, str], dict[str, Result]] = {}
         for r in results:
-            if column.is_of(r) and r.finding not in SUMMARIES and not math.isnan(r.value):
-                of.setdefault((r.method, r.variant), set()).add(r.finding)
-        most = max(map(len, of.values()), default=0)
-        out |= {(key, k) for key, names in of.items() if len(names) < most}
+            if column.is_of(r) and r.finding not in SUMMARIES:
+                rows.setdefault((r.method, r.variant), {}).setdefault(r.finding, r)
+        out |= {(key, k) for key in of_fewer({key: row.values() for key, row in rows.items()})}
     return out
 
 

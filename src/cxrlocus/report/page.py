@@ -23,6 +23,8 @@ from cxrlocus.report.masks import masks_section
 from cxrlocus.report.published import published_results
 from cxrlocus.report.remarks import remarks
 from cxrlocus.report.tables import (
+    OF_FEWER,
+    OF_FEWER_TOLD,
     SUMMARIES,
     Pivot,
     Row,
@@ -168,6 +170,8 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
     environment.globals.update(
         number=number,
         interval=interval,
+        of_fewer=OF_FEWER,
+        of_fewer_told=OF_FEWER_TOLD,
         digits_of=digits_of,
         isnan=math.isnan,
         policies=POLICIES,

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Literal, TypeVar
 
 from cxrlocus.protocols.result import LOWER_IS_BETTER, NEITHER_IS_BETTER, Result
 
@@ -18,7 +19,9 @@ UNDEFINED = "–"  # noqa: RUF001 (the en dash is meant)
 OF_FEWER = "†"
 """Behind a mean of fewer findings than others in its column have: in the rest it is undefined."""
 
-OF_FEWER_TOLD = f"{OF_FEWER} a mean of fewer findings than others in its column: in the rest it is undefined."
+OF_FEWER_TOLD = "a mean of fewer findings than others in its column: in the rest it is undefined."
+
+Key = TypeVar("Key")
 
 Intervals = Literal["none", "summary", "all"]
 """Which cells show their interval: none, those of mean and pooled, or all."""
@@ -45,6 +48,11 @@ class Row:
     is_control: bool
     cells: tuple[Result | None, ...]
     detail: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What names the row."""
+        return self.protocol, self.method, self.variant, self.policy, self.dataset, self.source, self.detail
 
     @property
     def label(self) -> str:
@@ -93,12 +101,12 @@ class Pivot:
 
     def is_of_fewer(self, row: Row, k: int) -> bool:
         """Whether the row's cell in column k is a mean of fewer findings than another of our rows has there."""
-        most = max((self._defined(r) for r in self.rows if r.source != "paper"), default=0)
-        return self.columns[k] == "mean" and row.source != "paper" and 0 < self._defined(row) < most
+        return self.columns[k] == "mean" and row.key in self._fewer
 
-    def _defined(self, row: Row) -> int:
-        cells = [cell for name, cell in zip(self.columns, row.cells, strict=True) if name not in SUMMARIES]
-        return sum(cell is not None and not math.isnan(cell.value) for cell in cells)
+    @cached_property
+    def _fewer(self) -> set[tuple[str, ...]]:
+        at = [k for k, name in enumerate(self.columns) if name not in SUMMARIES]
+        return of_fewer({r.key: [r.cells[k] for k in at] for r in self.rows if r.source != "paper"})
 
     def _best(self, rows: Sequence[Row]) -> tuple[float, ...]:
         if self.quantity in NEITHER_IS_BETTER:
@@ -113,6 +121,19 @@ class Pivot:
     def value(self, row: Row, column: str) -> Result | None:
         """A row's Result in the column of that name, None if there is none."""
         return row.cells[self.columns.index(column)] if column in self.columns else None
+
+
+def of_fewer(cells: Mapping[Key, Iterable[Result | None]]) -> set[Key]:
+    """Those of whose findings fewer have a value than of another's; one without any has no mean to be mistaken.
+
+    Example:
+        >>> rows = [Result("p", "m", "", "d", "Mass", "iop", math.nan, "fixed", v, math.nan, math.nan, 9)
+        ...         for v in (0.1, 0.2, math.nan)]
+        >>> of_fewer({"a": rows[:2], "b": rows[1:], "c": [None]})
+        {'b'}
+    """
+    counts = {key: sum(c is not None and not math.isnan(c.value) for c in row) for key, row in cells.items()}
+    return {key for key, count in counts.items() if 0 < count < max(counts.values())}
 
 
 def pivot(
@@ -285,7 +306,7 @@ def measured(table: Pivot) -> tuple[Pivot, tuple[str, ...]]:
 def _told_below(table: Pivot, bare: Sequence[str]) -> list[str]:
     fewer = any(table.is_of_fewer(row, k) for row in table.rows for k, cell in enumerate(row.cells) if cell is not None)
     missing = [f"Not measured (n = 0): {', '.join(bare)}."] if bare else []
-    return missing + ([OF_FEWER_TOLD] if fewer else [])
+    return missing + ([f"{OF_FEWER} {OF_FEWER_TOLD}"] if fewer else [])
 
 
 def grouped(table: Pivot) -> list[tuple[Row, ...]]:

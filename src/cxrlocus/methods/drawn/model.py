@@ -132,7 +132,7 @@ def joined(nets: Sequence[DrawnNet], lse_r: float) -> CellNet:
         True
     """
     weights: list[Tensor] = [net.weight for net in nets]
-    out = DrawnNet(SideBySide([net.backbone for net in nets]), sum(w.shape[1] for w in weights), len(weights[0]), lse_r)
+    out = CellNet(SideBySide([net.backbone for net in nets]), sum(w.shape[1] for w in weights), len(weights[0]), lse_r)
     with torch.no_grad():
         out.weight.copy_(torch.cat(weights, dim=1) / len(nets))
         out.bias.copy_(torch.stack([net.bias for net in nets]).mean(dim=0))

@@ -40,18 +40,17 @@ def train_drawn(recipe: Recipe[DrawnConfig]) -> None:
     left = {s: seed for s, seed in seeds.items() if not stage_done(recipe.folder / s, asdict(config), seed)}
     if not left:
         return
-    drawable(recipe.index.findings.names)
+    drawn = drawable(recipe.index.findings.names)
     train, val = training_parts(recipe)
     if config.augment:
         train.loader.augmentation = AUGMENTATION
     for stage, seed in left.items():
-        one = replace(recipe, config=config, seed=seed)
-        _train_network(one if count == 1 else replace(one, on_step=telling(recipe.on_step, stage)), stage, train, val)
+        on_step = telling(recipe.on_step, stage) if count > 1 else recipe.on_step
+        _train_network(replace(recipe, config=config, seed=seed, on_step=on_step), stage, drawn, train, val)
 
 
-def _train_network(recipe: Recipe[DrawnConfig], stage: str, train: Part, val: Part) -> None:
+def _train_network(recipe: Recipe[DrawnConfig], stage: str, drawn: tuple[str, ...], train: Part, val: Part) -> None:
     config, names = recipe.config, recipe.index.findings.names
-    drawn = drawable(names)
     draughtsman = Draughtsman(drawn, config, recipe.seed)
     if config.planted and not draughtsman.can_plant:
         raise ConfigError(
