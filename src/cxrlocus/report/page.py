@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -149,6 +150,20 @@ def write_report(out: Path, *, index: Index, entries: Sequence[Entry], about: Ma
     return page
 
 
+_HELPERS: Mapping[str, Any] = {
+    "number": number,
+    "interval": interval,
+    "of_fewer": OF_FEWER,
+    "of_fewer_told": OF_FEWER_TOLD,
+    "digits_of": digits_of,
+    "isnan": math.isnan,
+    "policies": POLICIES,
+    "grouped": grouped,
+    "short_names": short_names,
+}
+"""What the template calls or says."""
+
+
 def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> str:
     """The page's HTML, with styles and pictures inside it.
 
@@ -167,17 +182,7 @@ def render(index: Index, entries: Sequence[Entry], about: Mapping[str, str]) -> 
     found = [c for c in _columns(results) if c not in SUMMARIES]
     shown = {QUANTITIES[q] for q in (*MASK_QUANTITIES, "auroc")}
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    environment.globals.update(
-        number=number,
-        interval=interval,
-        of_fewer=OF_FEWER,
-        of_fewer_told=OF_FEWER_TOLD,
-        digits_of=digits_of,
-        isnan=math.isnan,
-        policies=POLICIES,
-        grouped=grouped,
-        short_names=short_names,
-    )
+    environment.globals.update(_HELPERS)
     return environment.get_template("page.html").render(
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         index=index,
